@@ -1,0 +1,90 @@
+"""`Clip` and `Corpus`: the words every adapter speaks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from mmsa.tasks import Task
+
+Split = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One labelled segment.
+
+    Attributes:
+        id: unique in its corpus.
+        split: `"train"`, `"valid"` or `"test"`.
+        labels: label by task name: a float for regression, a class name for classification. A task that is
+            not among the keys is unlabelled for this clip.
+        media: the file, or None where only the transcript is at hand.
+        transcript: what is said, or None where unknown.
+        start_seconds: where the segment starts in `media`; None is its beginning.
+        end_seconds: where the segment ends; None is the end of `media`.
+        speaker: who speaks.
+        dialogue: id of the conversation the clip belongs to.
+        turn: position in that conversation.
+    """
+
+    id: str
+    split: Split
+    labels: Mapping[str, float | str]
+    media: Path | None = None
+    transcript: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    speaker: str | None = None
+    dialogue: str | None = None
+    turn: int | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A table of clips with splits and tasks.
+
+    Attributes:
+        name: the registry name.
+        clips: every clip, in a stable order.
+        tasks: what can be learned from the labels; the first is what models are selected on.
+        note: one sentence that must be read with any number computed on this corpus, or "".
+
+    Raises:
+        ValueError: no clips, two clips with one id, an unknown split, or a label out of its task's range.
+    """
+
+    name: str
+    clips: tuple[Clip, ...]
+    tasks: tuple[Task, ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.clips:
+            raise ValueError(f"corpus {self.name!r} has no clips")
+        twice = [key for key, n in Counter(c.id for c in self.clips).items() if n > 1]
+        if twice:
+            raise ValueError(f"corpus {self.name!r}: clip ids must be unique; given twice: {', '.join(twice[:5])}")
+        by_name = {task.name: task for task in self.tasks}
+        for clip in self.clips:
+            if clip.split not in SPLITS:
+                raise ValueError(f"clip {clip.id!r}: split must be one of {SPLITS}, not {clip.split!r}")
+            for name, label in clip.labels.items():
+                if name not in by_name:
+                    raise ValueError(f"clip {clip.id!r}: label for {name!r}, but the tasks are {sorted(by_name)}")
+                by_name[name].encode(label)
+
+    def split(self, name: Split) -> tuple[Clip, ...]:
+        """The clips of one split, in corpus order.
+
+        Raises:
+            ValueError: `name` is not a split.
+        """
+        if name not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, not {name!r}")
+        return tuple(clip for clip in self.clips if clip.split == name)
