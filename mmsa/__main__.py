@@ -1,0 +1,5 @@
+"""`python -m mmsa`."""
+
+from mmsa.cli import main
+
+main()

@@ -1,0 +1,140 @@
+"""The bundle: what training leaves and all that scoring needs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from extractors.spec import ExtractorSpec
+from mmsa.errors import UsageError
+from mmsa.tasks import Task, task_from_dict
+
+if TYPE_CHECKING:
+    from mmsa.model import MultimodalModel
+
+FORMAT = 1
+DESCRIPTION = "bundle.json"
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A trained model with everything around it.
+
+    Attributes:
+        model: in evaluation mode, on the CPU.
+        tasks: what its outputs mean, in order.
+        extractors: the spec of each modality's extractor.
+        corpus: what it was trained on.
+        note: what must be read with its figures, or "".
+        versions: of Python and the libraries at training time.
+    """
+
+    model: MultimodalModel
+    tasks: tuple[Task, ...]
+    extractors: Mapping[str, ExtractorSpec]
+    corpus: str
+    note: str
+    versions: Mapping[str, str]
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle; encoders given as local folders are copied in, so that nothing beside it is needed.
+
+        The description is written last: a folder without it is not a bundle.
+        """
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / WEIGHTS)
+        description = {
+            "format": FORMAT,
+            "model": asdict(self.model.config),
+            "tasks": [task.to_dict() for task in self.tasks],
+            "extractors": {key: _pack(spec, folder) for key, spec in self.extractors.items()},
+            "corpus": self.corpus,
+            "note": self.note,
+            "versions": dict(self.versions),
+        }
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Read what `Bundle.save` wrote. Nothing in the folder is executed.
+
+    Raises:
+        UsageError: not a bundle, one of another version, or a damaged one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from mmsa.model import ModelConfig, MultimodalModel
+
+    data = _read_description(folder)
+    try:
+        model = MultimodalModel(ModelConfig(**data["model"]))
+        model.load_state_dict(load_file(folder / WEIGHTS))
+        return Bundle(
+            model=model.eval(),
+            tasks=tuple(task_from_dict(task) for task in data["tasks"]),
+            extractors={key: _unpack(spec, folder) for key, spec in data["extractors"].items()},
+            corpus=data["corpus"],
+            note=data["note"],
+            versions=data["versions"],
+        )
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        raise UsageError(f"the bundle {folder} is damaged ({error}): train again, or fetch it again") from None
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise UsageError(f"{folder} is not a bundle: it holds no {DESCRIPTION}. `mmsa train` makes bundles")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged ({error}): train again, or fetch it again") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise UsageError(f"{path} has another format than this version of mmsa reads ({FORMAT}): update mmsa")
+    return data
+
+
+def _pack(spec: ExtractorSpec, folder: Path) -> dict[str, Any]:
+    """The spec as JSON, with a local encoder folder copied beside it."""
+    model = spec.parameters.get("model")
+    if not isinstance(model, str) or not Path(model).is_dir():
+        return spec.to_dict()
+    inside = Path("encoders") / spec.fingerprint
+    shutil.copytree(model, folder / inside, dirs_exist_ok=True)
+    return ExtractorSpec(
+        spec.name, spec.tool, spec.version, {**spec.parameters, "model": f"bundle:{inside.as_posix()}"}
+    ).to_dict()
+
+
+def _unpack(data: Mapping[str, Any], folder: Path) -> ExtractorSpec:
+    spec = ExtractorSpec.from_dict(data)
+    model = spec.parameters.get("model")
+    if not isinstance(model, str) or not model.startswith("bundle:"):
+        return spec
+    inside = (folder / model.removeprefix("bundle:")).resolve()
+    if not inside.is_relative_to(folder.resolve()):
+        raise ValueError(f"the encoder path {model!r} leaves the bundle")
+    return ExtractorSpec(spec.name, spec.tool, spec.version, {**spec.parameters, "model": str(inside)})
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what decides the numbers, for the record."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    names = ("mmsa-framework", "torch", "torchaudio", "librosa", "mediapipe", "opencv-contrib-python", "av")
+    versions = {"python": platform.python_version()}
+    for name in (*names, "transformers", "numpy", "scikit-learn"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions

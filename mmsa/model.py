@@ -1,0 +1,153 @@
+"""`MultimodalModel`: normaliser, common grid and head as one module, the same in training and in scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fusion import FusionHead, FusionOutput, ModalitySequence, common_grid, head_class
+from mmsa.data import SplitData
+from mmsa.errors import UsageError
+from mmsa.tasks import Classification, Task
+
+CLAMP = 10.0
+"""Largest normalised value, in standard deviations: a sensor's outlier must not drive a prediction."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is needed to build a model again; plain JSON values through `vars`.
+
+    Attributes:
+        head: short name of the fusion head.
+        input_dims: features per modality.
+        output_dim: number of outputs.
+        head_options: keyword arguments of the head.
+        grid_steps: steps of the common grid, used when the head needs alignment.
+    """
+
+    head: str
+    input_dims: dict[str, int]
+    output_dim: int
+    head_options: dict[str, Any] = field(default_factory=dict)
+    grid_steps: int = 32
+
+
+class Normaliser(nn.Module):
+    """Per-feature mean and standard deviation of one modality, fitted on the training split.
+
+    Args:
+        dim: number of features.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def fit(self, data: SplitData, modality: str) -> None:
+        """Read the training split once, clip by clip, in double precision; constant features keep scale 1."""
+        total, squares, count = (torch.zeros_like(self.mean, dtype=torch.float64) for _ in range(3))
+        for batch in data.batches(64):
+            steps = batch.inputs[modality]
+            real = steps.values[steps.mask].double()
+            total += real.sum(dim=0)
+            squares += real.square().sum(dim=0)
+            count += len(real)
+        mean = total / count.clamp(min=1)
+        variance = (squares / count.clamp(min=1) - mean**2).clamp(min=0)
+        constant = variance <= 1e-10 * (1 + mean**2)
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(constant, 1.0, variance.sqrt()))
+
+    def forward(self, sequence: ModalitySequence) -> ModalitySequence:
+        """Normalise and clamp the real steps."""
+        values = ((sequence.zeroed().values - self.mean) / self.scale).clamp(-CLAMP, CLAMP)
+        return ModalitySequence(values, sequence.mask)
+
+
+class MultimodalModel(nn.Module):
+    """From feature sequences, as extractors give them, to predictions.
+
+    Args:
+        config: head and sizes.
+
+    Raises:
+        UsageError: the head does not take these options.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.normalisers = nn.ModuleDict({key: Normaliser(dim) for key, dim in sorted(config.input_dims.items())})
+        self.head = build_head(config)
+
+    def forward(self, inputs: Mapping[str, ModalitySequence]) -> FusionOutput:
+        """Predict a batch; modalities that are left out are missing."""
+        output: FusionOutput = self.head(self.prepare(inputs))
+        return output
+
+    def prepare(self, inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+        """Normalised inputs, on one grid where the head needs that."""
+        normalised = {key: self.normalisers[key](sequence) for key, sequence in sorted(inputs.items())}
+        return common_grid(normalised, self.config.grid_steps) if self.head.needs_alignment else normalised
+
+
+def build_head(config: ModelConfig) -> FusionHead:
+    """The head of a configuration.
+
+    Raises:
+        UsageError: unknown head, unknown option, or a value the head refuses.
+    """
+    import inspect
+
+    try:
+        kind = head_class(config.head)
+        options = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+        unknown = sorted(set(config.head_options) - set(options))
+        if unknown:
+            raise UsageError(f"{kind.__name__} takes no {', '.join(unknown)}; its options are {', '.join(options)}")
+        return kind(input_dims=config.input_dims, output_dim=config.output_dim, **config.head_options)
+    except UsageError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+
+
+def split_outputs(tasks: Sequence[Task], prediction: Tensor) -> dict[str, Tensor]:
+    """The columns `(B, task.output_dim)` of each task."""
+    parts = prediction.split([task.output_dim for task in tasks], dim=1)
+    return {task.name: part for task, part in zip(tasks, parts, strict=True)}
+
+
+def task_loss(tasks: Sequence[Task], prediction: Tensor, labels: Mapping[str, Tensor], keep: Tensor) -> Tensor:
+    """Mean over tasks of L1 (regression, in units of the range's half) or cross-entropy, over labelled clips.
+
+    Args:
+        tasks: in the order of the outputs.
+        prediction: `(B, O)`.
+        labels: per task `(B,)`, NaN where unlabelled.
+        keep: `(B,)` bool: clips that count.
+
+    Returns:
+        A scalar; zero when no clip counts.
+    """
+    losses = []
+    for task, part in zip(tasks, split_outputs(tasks, prediction).values(), strict=True):
+        label = labels[task.name]
+        known = keep & ~label.isnan()
+        safe = label.masked_fill(~known, 0.0)
+        if isinstance(task, Classification):
+            loss = nn.functional.cross_entropy(part, safe.long(), reduction="none")
+        else:
+            # In units of half the range, so that sentiment in [-3, 3] and in [-1, 1] weigh alike beside emotion.
+            loss = (part[:, 0] - safe).abs() / ((task.high - task.low) / 2)
+        losses.append((loss * known).sum() / known.sum().clamp(min=1))
+    return torch.stack(losses).mean()

@@ -1,0 +1,337 @@
+"""`train`: from a configuration to a finished, tracked run with its bundle."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmsa.bundle import Bundle, library_versions
+from mmsa.config import TrainConfig
+from mmsa.corpora import load_corpus
+from mmsa.corpora.clip import SPLITS, Corpus, Split
+from mmsa.errors import UsageError, unknown
+from mmsa.tasks import Task
+from mmsa.tracking import BUNDLE, Tracker, find_bundle, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from extractors.base import Extractor
+    from mmsa.data import SplitData
+    from mmsa.evaluation import Predictions
+    from mmsa.features import FeatureTable
+    from mmsa.model import ModelConfig, MultimodalModel
+    from mmsa.training import Epoch, History
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training.
+
+    Attributes:
+        id: MLflow's run id.
+        experiment: MLflow's experiment name.
+        head: short name of the fusion head.
+        modalities: what the model was trained on.
+        seed: of this run.
+        metrics: on the test split, `"<task>.<metric>"`, by modalities at hand joined with `"+"`.
+        epochs: how many were trained.
+        best_epoch: which was kept.
+        train_seconds: the loop alone, without extraction.
+        notes: what a reader must know (missing modalities, the corpus's own note).
+    """
+
+    id: str
+    experiment: str
+    head: str
+    modalities: tuple[str, ...]
+    seed: int
+    metrics: Mapping[str, Mapping[str, float]]
+    epochs: int
+    best_epoch: int
+    train_seconds: float
+    notes: tuple[str, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def test_metrics(self) -> Mapping[str, float]:
+        """Test metrics with every modality at hand."""
+        return self.metrics["+".join(self.modalities)]
+
+    @property
+    def bundle(self) -> Path:
+        """The run's bundle folder."""
+        return find_bundle(self.id)
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """What several runs on one corpus share: clips, features, tasks.
+
+    Attributes:
+        corpus: the clips.
+        tasks: those to learn.
+        extractors: by modality.
+        tables: features by modality.
+    """
+
+    corpus: Corpus
+    tasks: tuple[Task, ...]
+    extractors: Mapping[str, Extractor]
+    tables: Mapping[str, FeatureTable]
+
+    def split(self, name: Split) -> SplitData:
+        """The data of one split."""
+        from mmsa.data import SplitData
+
+        return SplitData(self.corpus, self.tables, name, self.tasks)
+
+
+def train(config: TrainConfig | None = None, *, on_epoch: Callable[[Epoch], None] | None = None) -> Run:
+    """Train one model, evaluate it on the test split, and leave both in MLflow.
+
+    Args:
+        config: None trains late fusion on the demo corpus.
+        on_epoch: called after each epoch.
+
+    Raises:
+        UsageError: the configuration asks for what cannot be done.
+    """
+    config = config or TrainConfig()
+    return next(train_seeds(config, (config.seed,), on_epoch=on_epoch))
+
+
+def train_seeds(
+    config: TrainConfig, seeds: Sequence[int], *, on_epoch: Callable[[Epoch], None] | None = None
+) -> Iterator[Run]:
+    """One run per seed over the same features; each is yielded as it finishes.
+
+    Raises:
+        UsageError: the configuration asks for what cannot be done.
+    """
+    import torch
+
+    device = choose_device(config.device)
+    check_head(config)
+    shop = open_workshop(config)
+    for seed in seeds:
+        seeded = config.model_copy(update={"seed": seed})
+        torch.manual_seed(seed)
+        yield _train_one(seeded, shop, device, on_epoch)
+
+
+def check_head(config: TrainConfig) -> None:
+    """Refuse an unknown head before anything is extracted.
+
+    Raises:
+        UsageError: no such head.
+    """
+    from fusion import head_class
+
+    try:
+        head_class(config.fusion)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def choose_device(name: str) -> torch.device:
+    """`"auto"` takes a CUDA device where there is one.
+
+    Raises:
+        UsageError: CUDA is asked for and not there.
+    """
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError(
+            "device 'cuda' was asked for, but torch sees none: `mmsa doctor` says why; use 'auto' or 'cpu'"
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def open_workshop(config: TrainConfig) -> Workshop:
+    """Load the corpus and its features.
+
+    Raises:
+        UsageError: unknown corpus, task, modality or extractor, or a modality that no clip has.
+    """
+    import extractors as ex
+    from mmsa.features import load_features
+
+    corpus = load_corpus(config.corpus, config.root)
+    tasks = _choose_tasks(corpus, config.tasks)
+    modalities = config.modalities or _modalities_of(corpus)
+    wanted = {key: config.extractor(key) for key in sorted(modalities)}
+    try:
+        built = {key: ex.build(choice.name, **choice.parameters) for key, choice in wanted.items()}
+    except (ValueError, TypeError) as error:
+        raise UsageError(str(error)) from None
+    wrong = [f"{wanted[k].name} makes {e.modality}, not {k}" for k, e in built.items() if e.modality != k]
+    if wrong:
+        raise UsageError("; ".join(wrong))
+    for split in SPLITS:
+        if not corpus.split(split):
+            raise UsageError(f"the corpus {corpus.name} has no {split} split: training needs train, valid and test")
+    return Workshop(corpus, tasks, built, load_features(corpus, built, jobs=config.jobs))
+
+
+def _modalities_of(corpus: Corpus) -> tuple[str, ...]:
+    media = any(clip.media is not None for clip in corpus.clips)
+    text = any(clip.transcript for clip in corpus.clips)
+    return (*(("audio", "vision") if media else ()), *(("text",) if text else ()))
+
+
+def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, ...]:
+    by_name = {task.name: task for task in corpus.tasks}
+    for name in names or ():
+        if name not in by_name:
+            raise unknown(f"task of the corpus {corpus.name}", name, by_name)
+    return tuple(by_name[name] for name in names) if names else corpus.tasks
+
+
+def _train_one(
+    config: TrainConfig,
+    shop: Workshop,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None] | None,
+) -> Run:
+    from mmsa.evaluation import predict
+    from mmsa.features import summarise_missing
+    from mmsa.model import MultimodalModel
+    from mmsa.training import fit
+
+    model = MultimodalModel(_model_config(config, shop))
+    modalities = tuple(model.config.input_dims)
+    notes = tuple(filter(None, (shop.corpus.note, *summarise_missing(shop.tables))))
+    experiment = config.experiment or f"mmsa-{config.corpus}"
+    name = f"{model.config.head}-{'+'.join(modalities)}-seed{config.seed}"
+    tags = {"mmsa.corpus": config.corpus, "mmsa.head": model.config.head, "mmsa.modalities": "+".join(modalities)}
+    with open_run(experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}) as run:
+        run.params(_params(config, model, shop))
+
+        def log(epoch: Epoch) -> None:
+            run.metrics(_epoch_metrics(epoch), epoch.number)
+            if on_epoch is not None:
+                on_epoch(epoch)
+
+        start = time.perf_counter()
+        history = fit(model, shop.split("train"), shop.split("valid"), shop.tasks, config, device=device, on_epoch=log)
+        seconds = time.perf_counter() - start
+        test = shop.split("test")
+        predictions = predict(model, test, shop.tasks, device=device)
+        metrics = _subset_metrics(model, test, shop.tasks, device)
+        _log_results(run, metrics, seconds, history)
+        _log_artifacts(run, model, shop, predictions, history, config)
+    return Run(
+        id=run.run_id,
+        experiment=experiment,
+        head=model.config.head,
+        modalities=modalities,
+        seed=config.seed,
+        metrics=metrics,
+        epochs=len(history.epochs),
+        best_epoch=history.best,
+        train_seconds=seconds,
+        notes=notes,
+        weights={key: float(value.mean()) for key, value in predictions.weights.items()},
+    )
+
+
+def _model_config(config: TrainConfig, shop: Workshop) -> ModelConfig:
+    from fusion import head_class
+    from mmsa.model import ModelConfig
+
+    return ModelConfig(
+        head=head_class(config.fusion).name,
+        input_dims={key: len(table.names) for key, table in sorted(shop.tables.items())},
+        output_dim=sum(task.output_dim for task in shop.tasks),
+        head_options=dict(config.head),
+        grid_steps=config.grid_steps,
+    )
+
+
+def _subset_metrics(
+    model: MultimodalModel,
+    test: SplitData,
+    tasks: Sequence[Task],
+    device: torch.device,
+) -> dict[str, dict[str, float]]:
+    from mmsa.evaluation import modality_subsets, predict
+
+    return {
+        "+".join(subset): predict(model, test, tasks, device=device, modalities=subset).metrics(tasks)
+        for subset in modality_subsets(tuple(model.config.input_dims))
+    }
+
+
+def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
+    values = {"train/loss": epoch.train_loss, "valid/loss": epoch.valid_loss}
+    values.update({f"train/{key}": value for key, value in epoch.parts.items()})
+    values.update({f"valid/{key}": value for key, value in epoch.valid_metrics.items()})
+    return values
+
+
+def _log_results(run: Tracker, metrics: Mapping[str, Mapping[str, float]], seconds: float, history: History) -> None:
+    full = max(metrics, key=lambda key: key.count("+"))
+    values = {f"test/{key}": value for key, value in metrics[full].items()}
+    for subset, found in metrics.items():
+        values.update({f"test-{subset.replace('+', '-')}/{key}": value for key, value in found.items()})
+    values["train_seconds"] = seconds
+    values["best_epoch"] = history.best
+    run.metrics(values, step=history.best)
+
+
+def _params(config: TrainConfig, model: MultimodalModel, shop: Workshop) -> dict[str, object]:
+    settings = config.model_dump(exclude={"extractors", "head", "modalities", "tasks"})
+    params: dict[str, object] = {**settings, "modalities": "+".join(model.config.input_dims)}
+    params["tasks"] = "+".join(task.name for task in shop.tasks)
+    params.update({f"head.{key}": value for key, value in config.head.items()})
+    params.update({f"extractor.{key}": ex.spec.to_json() for key, ex in shop.extractors.items()})
+    params["parameters"] = sum(p.numel() for p in model.parameters())
+    params.update({f"clips.{split}": len(shop.corpus.split(split)) for split in SPLITS})
+    params.update({f"version.{key}": value for key, value in library_versions().items()})
+    return params
+
+
+def _log_artifacts(
+    run: Tracker,
+    model: MultimodalModel,
+    shop: Workshop,
+    predictions: Predictions,
+    history: History,
+    config: TrainConfig,
+) -> None:
+    from mmsa.pictures import draw_all
+
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        specs = {key: extractor.spec for key, extractor in shop.extractors.items()}
+        bundle = Bundle(model.cpu(), shop.tasks, specs, shop.corpus.name, shop.corpus.note, library_versions())
+        bundle.save(folder / BUNDLE)
+        pictures = folder / "pictures"
+        pictures.mkdir()
+        draw_all(pictures, shop.tasks, predictions, history)
+        _write_predictions(folder / "predictions_test.csv", shop.tasks, predictions)
+        (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        run.artifacts(folder)
+
+
+def _write_predictions(path: Path, tasks: Sequence[Task], predictions: Predictions) -> None:
+    """One row per test clip: label and outputs of every task, so that any metric can be computed again."""
+    import csv
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        outputs = [f"{task.name}.{name}" for task in tasks for name in getattr(task, "classes", ("prediction",))]
+        writer.writerow(["clip", *(f"{task.name}.label" for task in tasks), *outputs])
+        for row, clip in enumerate(predictions.clips):
+            labels = [json.dumps(float(predictions.labels[task.name][row])) for task in tasks]
+            values = [repr(float(v)) for task in tasks for v in predictions.outputs[task.name][row]]
+            writer.writerow([clip, *labels, *values])
