@@ -17,7 +17,7 @@ class Attention(nn.Module):
         query_dim: features of the queries; the output has as many.
         key_dim: features of keys and values; the same as `query_dim` when None.
         heads: number of heads; must divide `query_dim`.
-        dropout: dropout on the attention weights.
+        dropout: dropout on the attention weights (training then needs memory for all Q * K of them).
 
     Raises:
         ValueError: `heads` does not divide `query_dim`.
@@ -47,10 +47,9 @@ class Attention(nn.Module):
             `(B, Q, query_dim)`; zeros for a query that has no key to look at.
         """
         batch, steps, dim = query.shape
-        allowed = key_mask[:, None, None, :].expand(-1, 1, steps, -1)  # (B, 1, Q, K)
-        if pairs is not None:
-            allowed = allowed & pairs
-        reachable = allowed.any(dim=-1, keepdim=True)  # (B, 1, Q, 1)
+        # Without `pairs` the mask stays (B, 1, 1, K), so that memory grows with Q + K and not with Q * K.
+        allowed = key_mask[:, None, None, :] if pairs is None else key_mask[:, None, None, :] & pairs
+        reachable = allowed.any(dim=-1, keepdim=True)  # (B, 1, 1 or Q, 1)
         q = self.query(query).view(batch, steps, self.heads, -1).transpose(1, 2)
         k, v = (
             part.view(batch, key.shape[1], self.heads, -1).transpose(1, 2)
@@ -75,6 +74,8 @@ class TransformerLayer(nn.Module):
         heads: attention heads.
         feedforward_dim: hidden size of the feed-forward block; `4 * dim` when None.
         dropout: dropout after attention, inside and after the feed-forward block.
+        attention_dropout: dropout on the attention weights. Off by default: the fused CPU kernel has none, and
+            without that kernel the memory of a training step grows with the square of the length.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class TransformerLayer(nn.Module):
         heads: int = 4,
         feedforward_dim: int | None = None,
         dropout: float = 0.1,
+        attention_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         inner = 4 * dim if feedforward_dim is None else feedforward_dim
         self.norm = nn.LayerNorm(dim)
         self.context_norm = None if context_dim is None else nn.LayerNorm(context_dim)
-        self.attention = Attention(dim, context_dim, heads=heads, dropout=dropout)
+        self.attention = Attention(dim, context_dim, heads=heads, dropout=attention_dropout)
         self.feedforward = nn.Sequential(
             nn.LayerNorm(dim), nn.Linear(dim, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, dim)
         )

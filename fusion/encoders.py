@@ -165,14 +165,19 @@ class Projection(nn.Module):
         return ModalitySequence(self.project(sequence.values), sequence.mask).zeroed()
 
 
-def build_encoder(name: EncoderName, input_dim: int, hidden_dim: int, *, dropout: float = 0.0) -> nn.Module:
+def build_encoder(
+    name: EncoderName, input_dim: int, hidden_dim: int, *, dropout: float = 0.0, both_ways: bool = True
+) -> nn.Module:
     """A sequence encoder by name, at its default depth.
+
+    A recurrence reads both ways, if `both_ways` and `hidden_dim` is even; the other encoders always do.
 
     Raises:
         ValueError: unknown name.
     """
     if name in ("gru", "lstm"):
-        return RecurrentEncoder(input_dim, hidden_dim, cell=name, bidirectional=hidden_dim % 2 == 0, dropout=dropout)
+        bidirectional = both_ways and hidden_dim % 2 == 0
+        return RecurrentEncoder(input_dim, hidden_dim, cell=name, bidirectional=bidirectional, dropout=dropout)
     if name == "transformer":
         return TransformerEncoder(input_dim, hidden_dim, dropout=dropout)
     if name == "convolution":
@@ -203,7 +208,9 @@ class UnimodalEncoder(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.encoder = build_encoder(encoder, input_dim, hidden_dim, dropout=dropout)
+        # At the last step a backward recurrence has read that step alone: half of the vector would be wasted.
+        both_ways = pooling != "last"
+        self.encoder = build_encoder(encoder, input_dim, hidden_dim, dropout=dropout, both_ways=both_ways)
         kinds = {
             "attention": AttentionPooling,
             "mean": MeanPooling,

@@ -133,7 +133,8 @@ def check_missing_proof(head: FusionHead, batch: Batch) -> None:
 
 def check_no_gradient_to_masked(head: FusionHead, batch: Batch) -> None:
     """Masked positions get no gradient, from the prediction or from the head's own losses."""
-    leaves = {key: torch.nan_to_num(s.values).requires_grad_() for key, s in batch.items()}
+    # Not zero where masked: the gradient of a square would hide there.
+    leaves = {key: torch.nan_to_num(s.values, nan=1.0).requires_grad_() for key, s in batch.items()}
     output: FusionOutput = head({key: ModalitySequence(leaves[key], batch[key].mask) for key in batch})
     sum([output.prediction.sum(), *output.losses.values()], start=torch.zeros(())).backward()  # type: ignore[no-untyped-call]
     for key, leaf in leaves.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 DESCRIPTION = "bundle.json"
 WEIGHTS = "weights.safetensors"
+INSIDE = "bundle:"
+"""How a path begins that is relative to the bundle."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Bundle:
     versions: Mapping[str, str]
 
     def save(self, folder: Path) -> None:
-        """Write the bundle; encoders given as local folders are copied in, so that nothing beside it is needed.
+        """Write the bundle; local files that extractors need are copied in, so that nothing beside it is needed.
 
         The description is written last: a folder without it is not a bundle.
         """
@@ -75,18 +77,22 @@ def load_bundle(folder: Path) -> Bundle:
 
     data = _read_description(folder)
     try:
+        tasks = tuple(task_from_dict(task) for task in data["tasks"])
         model = MultimodalModel(ModelConfig(**data["model"]))
+        if model.config.output_dim != sum(task.output_dim for task in tasks):
+            raise ValueError(f"{model.config.output_dim} outputs for the tasks {', '.join(t.name for t in tasks)}")
         model.load_state_dict(load_file(folder / WEIGHTS))
         return Bundle(
             model=model.eval(),
-            tasks=tuple(task_from_dict(task) for task in data["tasks"]),
+            tasks=tasks,
             extractors={key: _unpack(spec, folder) for key, spec in data["extractors"].items()},
             corpus=data["corpus"],
             note=data["note"],
             versions=data["versions"],
         )
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
-        raise UsageError(f"the bundle {folder} is damaged ({error}): train again, or fetch it again") from None
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit
+        raise UsageError(f"the bundle {folder} is damaged ({reason}): train again, or fetch it again") from None
 
 
 def _read_description(folder: Path) -> dict[str, Any]:
@@ -103,26 +109,37 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 
 def _pack(spec: ExtractorSpec, folder: Path) -> dict[str, Any]:
-    """The spec as JSON, with a local encoder folder copied beside it."""
-    model = spec.parameters.get("model")
-    if not isinstance(model, str) or not Path(model).is_dir():
-        return spec.to_dict()
-    inside = Path("encoders") / spec.fingerprint
-    shutil.copytree(model, folder / inside, dirs_exist_ok=True)
-    return ExtractorSpec(
-        spec.name, spec.tool, spec.version, {**spec.parameters, "model": f"bundle:{inside.as_posix()}"}
-    ).to_dict()
+    """The spec as JSON; local files and folders that its hints name (an encoder's weights) are copied beside it."""
+    hints = {}
+    for key, hint in spec.hints.items():
+        source = Path(hint) if isinstance(hint, str) else None
+        if source is None or not source.exists():
+            hints[key] = hint
+            continue
+        inside = Path("encoders") / f"{spec.fingerprint}-{key}"
+        if source.is_dir():
+            shutil.copytree(source, folder / inside, dirs_exist_ok=True)
+        else:
+            inside = inside / source.name
+            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, folder / inside)
+        hints[key] = f"{INSIDE}{inside.as_posix()}"
+    return replace(spec, hints=hints).to_dict()
 
 
 def _unpack(data: Mapping[str, Any], folder: Path) -> ExtractorSpec:
     spec = ExtractorSpec.from_dict(data)
-    model = spec.parameters.get("model")
-    if not isinstance(model, str) or not model.startswith("bundle:"):
-        return spec
-    inside = (folder / model.removeprefix("bundle:")).resolve()
-    if not inside.is_relative_to(folder.resolve()):
-        raise ValueError(f"the encoder path {model!r} leaves the bundle")
-    return ExtractorSpec(spec.name, spec.tool, spec.version, {**spec.parameters, "model": str(inside)})
+    return replace(spec, hints={key: _locate(hint, folder) for key, hint in spec.hints.items()})
+
+
+def _locate(hint: object, folder: Path) -> object:
+    """Where a hint's file lies; paths that lead out of the bundle are refused."""
+    if not isinstance(hint, str) or not hint.startswith(INSIDE):
+        return hint
+    path = (folder / hint.removeprefix(INSIDE)).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise ValueError(f"the path {hint!r} leaves the bundle")
+    return str(path)
 
 
 def library_versions() -> dict[str, str]:

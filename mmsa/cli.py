@@ -211,16 +211,19 @@ def _plain(text: str) -> str:
 
 
 class _EpochLine:
-    """Prints one line per epoch, on standard error: loss, and the first metric of each task."""
+    """Prints one line per epoch, on standard error: loss, and the foremost metric of each task."""
 
     def __call__(self, epoch: Epoch) -> None:
         shown: dict[str, str] = {}
-        for key, value in epoch.valid_metrics.items():
-            shown.setdefault(key.split(".")[0], f"{key} {value:.3f}")
+        for metric in HEADLINE:
+            for key, value in epoch.valid_metrics.items():
+                if key.split(".")[1] == metric:
+                    shown.setdefault(key.split(".")[0], f"{key} {value:.3f}")
         metrics = "  ".join(shown.values())
         err.print(
             f"epoch {epoch.number:3}  train {epoch.train_loss:.4f}  valid {epoch.valid_loss:.4f}  {metrics}",
             highlight=False,
+            soft_wrap=True,
         )
 
 

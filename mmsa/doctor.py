@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Status = Literal["ok", "limited", "broken"]
 
@@ -85,11 +85,11 @@ def _face() -> Finding:
 
     import extractors as ex
 
-    face_mesh = ex.build("facial.facemesh")
-    picture = np.zeros((64, 64, 3), np.uint8)
-    found = ex.try_frame(face_mesh, picture)
-    state = "loaded its models and found no face in an empty picture" if not found else "saw a face where none is"
-    return Finding("face", "ok" if not found else "broken", f"mediapipe {version('mediapipe')}, {state}")
+    stream = cast(ex.VisionExtractor, ex.build("facial.facemesh")).stream()
+    stream.push(np.zeros((64, 64, 3), np.uint8), [0])
+    seen = len(stream.finish())
+    state = "saw a face where none is" if seen else "loaded its models and found no face in an empty picture"
+    return Finding("face", "broken" if seen else "ok", f"mediapipe {version('mediapipe')}, {state}")
 
 
 def _media() -> Finding:

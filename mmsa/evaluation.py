@@ -24,7 +24,7 @@ class Predictions:
         clips: clip ids, `N` of them.
         outputs: per task `(N, task.output_dim)`: scores or logits.
         labels: per task `(N,)`, NaN where unlabelled.
-        loss: the task loss, mean over clips.
+        loss: the task loss over the split (see `mmsa.model.task_loss`).
         weights: per modality `(N,)`, where the head knows them; otherwise empty.
     """
 
@@ -65,23 +65,24 @@ def predict(
     model.eval()
     outputs: list[torch.Tensor] = []
     weights: dict[str, list[torch.Tensor]] = {}
-    loss = 0.0
     with torch.no_grad():
         for batch in data.batches(batch_size):
             batch = batch.to(device)
             kept = {key: seq for key, seq in batch.inputs.items() if modalities is None or key in modalities}
             output = model(kept)
-            everyone = torch.ones_like(batch.index, dtype=torch.bool)
-            loss += float(task_loss(tasks, output.prediction, batch.labels, everyone)) * len(batch.index)
             outputs.append(output.prediction.cpu())
             for key, weight in output.weights.items():
                 weights.setdefault(key, []).append(weight.cpu())
-    parts = split_outputs(tasks, torch.cat(outputs))
+    prediction = torch.cat(outputs)
+    parts = split_outputs(tasks, prediction)
+    labels = {key: torch.from_numpy(label) for key, label in data.labels.items()}
+    # Over the whole split at once: a mean of batch means would weigh clips by their batch where labels are missing.
+    loss = task_loss(tasks, prediction, labels, torch.ones(len(prediction), dtype=torch.bool))
     return Predictions(
         clips=tuple(clip.id for clip in data.clips),
         outputs={key: part.numpy() for key, part in parts.items()},
         labels=dict(data.labels),
-        loss=loss / len(data),
+        loss=float(loss),
         weights={key: torch.cat(parts).numpy() for key, parts in weights.items()},
     )
 

@@ -119,9 +119,10 @@ def _results(clips: Sequence[Clip], extractors: Mapping[str, Extractor], jobs: i
 
     if all(clip.media is None for clip in clips):
         text = extractors.get("text")
-        if text is not None and len(extractors) == 1:
+        if isinstance(text, ex.TextExtractor) and len(extractors) == 1:
             for clip, sequence in zip(clips, ex.extract_texts(text, [c.transcript for c in clips]), strict=True):
-                yield {"text": sequence}, ({} if clip.transcript else {"text": "no transcript"})
+                reason = "no words in the transcript" if (clip.transcript or "").strip() else "no transcript"
+                yield {"text": sequence}, ({} if len(sequence) else {"text": reason})
             return
     workers = min(jobs or os.cpu_count() or 1, len(clips))
     if workers == 1:

@@ -91,7 +91,9 @@ def sims_metrics(task: Regression, prediction: Vector, truth: Vector) -> dict[st
     prediction, truth = np.clip(prediction, -1, 1), np.clip(truth, -1, 1)
     metrics = plain_metrics(task, prediction, truth)
     for name, edges in (("acc_2", [0.0]), ("acc_3", [-0.1, 0.1]), ("acc_5", [-0.7, -0.1, 0.1, 0.7])):
-        true, guess = (np.digitize(v, edges, right=True) for v in (truth, prediction))
+        # In single precision, as labels and outputs are: in double, a label of 0.1 would lie above the edge 0.1.
+        cuts = np.array(edges, np.float32)
+        true, guess = (np.digitize(v.astype(np.float32), cuts, right=True) for v in (truth, prediction))
         metrics[name] = float((true == guess).mean())
         if name == "acc_2":
             metrics["f1"] = float(f1_score(true, guess, average="weighted", zero_division=0))

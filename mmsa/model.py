@@ -117,14 +117,20 @@ def build_head(config: ModelConfig) -> FusionHead:
         return kind(input_dims=config.input_dims, output_dim=config.output_dim, **config.head_options)
     except UsageError:
         raise
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise UsageError(str(error)) from None
+    except (TypeError, RuntimeError, ArithmeticError) as error:  # what torch says of a size that is none
+        raise UsageError(f"the head {config.head!r} cannot be built with {config.head_options}: {error}") from None
 
 
 def split_outputs(tasks: Sequence[Task], prediction: Tensor) -> dict[str, Tensor]:
     """The columns `(B, task.output_dim)` of each task."""
-    parts = prediction.split([task.output_dim for task in tasks], dim=1)
-    return {task.name: part for task, part in zip(tasks, parts, strict=True)}
+    parts: dict[str, Tensor] = {}
+    start = 0
+    for task in tasks:
+        parts[task.name] = prediction[:, start : start + task.output_dim]
+        start += task.output_dim
+    return parts
 
 
 def task_loss(tasks: Sequence[Task], prediction: Tensor, labels: Mapping[str, Tensor], keep: Tensor) -> Tensor:

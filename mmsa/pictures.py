@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,19 +23,19 @@ def draw_all(folder: Path, tasks: Sequence[Task], test: Predictions, history: Hi
     for task in tasks:
         path = folder / f"{task.name}.png"
         if isinstance(task, Classification):
-            _save(path, lambda axes, task=task: _confusion(axes, task, test), size=(6.5, 5.5))  # type: ignore[misc]
+            _save(path, partial(_confusion, task=task, test=test), size=(6.5, 5.5))
         else:
-            _save(path, lambda axes, task=task: _scatter(axes, task, test), size=(5.5, 5.5))  # type: ignore[misc]
-    _save(folder / "learning_curves.png", lambda axes: _curves(axes, history), size=(7, 4))
+            _save(path, partial(_scatter, task=task, test=test), size=(5.5, 5.5))
+    _save(folder / "learning_curves.png", partial(_curves, history=history), size=(7, 4))
 
 
-def _save(path: Path, draw: object, *, size: tuple[float, float]) -> None:
+def _save(path: Path, draw: Callable[[Axes], None], *, size: tuple[float, float]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")  # not pyplot: no global state, no display
     FigureCanvasAgg(figure)
-    draw(figure.subplots())  # type: ignore[operator]
+    draw(figure.subplots())
     figure.savefig(path, dpi=120)
 
 

@@ -194,9 +194,12 @@ class Scorer:
         }
 
     def _task_scores(self, prediction: Tensor) -> dict[str, TaskScore]:
+        from mmsa.model import split_outputs
+
         scores = {}
-        parts = prediction.split([task.output_dim for task in self.bundle.tasks])
-        for task, part in zip(self.bundle.tasks, parts, strict=True):
+        parts = split_outputs(self.bundle.tasks, prediction.unsqueeze(0))
+        for task in self.bundle.tasks:
+            part = parts[task.name][0]
             if isinstance(task, Classification):
                 shares = part.softmax(dim=0).tolist()
                 probabilities = dict(zip(task.classes, shares, strict=True))

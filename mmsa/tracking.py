@@ -136,11 +136,16 @@ def find_bundle(run: str) -> Path:
         return folder
     if folder.is_dir():
         raise UsageError(f"{folder} is a folder but not a bundle: it holds no {DESCRIPTION}")
+    if is_default_store() and not (STORE / "mlflow.db").is_file():  # asking a store that is not there would make it
+        given = "" if run == "latest" else f"there is no folder {run}, and "
+        raise UsageError(
+            f"{given}no run yet in {STORE.resolve()}: run `mmsa train` first, or give a run id or a bundle folder"
+        )
     run_id = _latest() if run == "latest" else run
     from mlflow.exceptions import MlflowException
 
     try:
-        path = Path(client().download_artifacts(run_id, BUNDLE))
+        path = _artifact(run_id, BUNDLE)
     except (MlflowException, OSError) as error:
         raise UsageError(
             f"no bundle found for {run!r} in {tracking_uri()} ({str(error).splitlines()[0]}). RUN is an MLflow run id, "
@@ -151,11 +156,19 @@ def find_bundle(run: str) -> Path:
     return path
 
 
+def _artifact(run_id: str, name: str) -> Path:
+    """A run's artifact, in place where it lies on this machine, else fetched."""
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    store = client()
+    uri = urlparse(store.get_run(run_id).info.artifact_uri)
+    if uri.scheme in ("", "file"):  # the client would copy every weight to a temporary folder and leave it there
+        return Path(url2pathname(uri.path)) / name
+    return Path(store.download_artifacts(run_id, name))
+
+
 def _latest() -> str:
-    if is_default_store() and not (STORE / "mlflow.db").is_file():
-        raise UsageError(
-            f"no run yet in {STORE.resolve()}: run `mmsa train` first, or give a run id or a bundle folder"
-        )
     store = client()
     experiments = [e.experiment_id for e in store.search_experiments()]
     wanted = "attributes.status = 'FINISHED' and tags.mmsa = 'train'"

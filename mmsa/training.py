@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusion import FusionOutput, ModalityDropout
+from fusion import FusionOutput
+from fusion.modality_dropout import ModalityDropout
 from mmsa.config import TrainConfig
 from mmsa.data import Batch, SplitData, target_matrix
 from mmsa.errors import UsageError
@@ -81,6 +83,34 @@ def fit(
     for key in model.config.input_dims:
         model.normalisers[key].fit(train, key)  # type: ignore[operator]
     model.to(device)
+    with _denormals_flushed():
+        history = _fit(model, train, valid, tasks, config, device, on_epoch)
+    _fit_after_training(model, valid, tasks, device, config.batch_size)
+    model.eval()
+    return history
+
+
+@contextmanager
+def _denormals_flushed() -> Iterator[None]:
+    """Denormal states make recurrent cells several times slower on CPUs; count them as zero meanwhile."""
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # numpy warns when it first looks at these limits while denormals are flushed
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _fit(
+    model: MultimodalModel,
+    train: SplitData,
+    valid: SplitData,
+    tasks: Sequence[Task],
+    config: TrainConfig,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None],
+) -> History:
     trainer = _Trainer(model, tasks, config)
     shuffle = np.random.default_rng(config.seed)
     epochs: list[Epoch] = []
@@ -94,8 +124,6 @@ def fit(
             best, best_state = epoch.number, copy.deepcopy(model.state_dict())
         on_epoch(epoch)
     model.load_state_dict(best_state)
-    _fit_after_training(model, valid, tasks, device, config.batch_size)
-    model.eval()
     return History(tuple(epochs), best)
 
 
@@ -103,7 +131,6 @@ class _Trainer:
     """Optimiser and step."""
 
     def __init__(self, model: MultimodalModel, tasks: Sequence[Task], config: TrainConfig) -> None:
-        torch.set_flush_denormal(True)  # denormal states make recurrent cells several times slower on CPUs
         self.model = model
         self.dropout = ModalityDropout(model.head, config.modality_dropout)
         self.tasks = tasks

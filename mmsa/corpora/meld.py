@@ -39,19 +39,23 @@ def load_meld(root: Path) -> Corpus:
     lexica and vocabularies have them.
 
     Raises:
-        UsageError: a table is missing, or lacks a column.
+        UsageError: a table is missing, lacks a column, or holds what no table of MELD holds.
     """
     missing = [name for name, _ in FILES.values() if not (root / name).is_file()]
     if missing:
         raise UsageError(f"{root} is not MELD's official layout: {', '.join(missing)} not found there")
-    clips = tuple(clip for split in FILES for clip in _read_split(root, split))
-    return Corpus("meld", clips, TASKS)
+    try:
+        return Corpus("meld", tuple(clip for split in FILES for clip in _read_split(root, split)), TASKS)
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"the tables in {root} are not MELD's: {error}") from None
 
 
 def _read_split(root: Path, split: Split) -> Iterator[Clip]:
     table, folders = FILES[split]
     with (root / table).open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, restval="")
         absent = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if absent:
             raise UsageError(f"{root / table} lacks the columns {', '.join(absent)}; it has {reader.fieldnames}")

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import importlib
+import shutil
+import wave
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import mmsa.corpora
+from extractors.spec import ExtractorSpec
+from mmsa.corpora.clip import Clip, Corpus, Split
+from mmsa.features import FeatureTable
+from mmsa.tasks import Task
+
+if TYPE_CHECKING:
+    from mmsa.config import TrainConfig
+    from mmsa.runs import Run
+
+MakeCorpus = Callable[..., Corpus]
+MakeTable = Callable[..., FeatureTable]
+WriteWav = Callable[[Path, Sequence[float]], Path]
+
+
+def _table(modality: str, sequences: Sequence[NDArray[np.floating[Any]]]) -> FeatureTable:
+    values = np.concatenate(sequences).astype(np.float32)
+    offsets = np.cumsum([0, *map(len, sequences)], dtype=np.int64)
+    times = np.concatenate([np.stack([np.arange(len(s)), np.arange(len(s)) + 1], axis=1) for s in sequences])
+    return FeatureTable(
+        spec=ExtractorSpec(f"{modality}.made", "none", "1", {}),
+        names=tuple(f"{modality}_{i}" for i in range(values.shape[1])),
+        values=values,
+        times=times.astype(np.float64),
+        offsets=offsets,
+        missing={str(i): "made without" for i, s in enumerate(sequences) if not len(s)},
+    )
+
+
+def _corpus(tasks: Sequence[Task], splits: Sequence[Split], labels: Sequence[Mapping[str, float | str]]) -> Corpus:
+    clips = [Clip(str(i), split, own) for i, (split, own) in enumerate(zip(splits, labels, strict=True))]
+    return Corpus("made", tuple(clips), tuple(tasks))
+
+
+@pytest.fixture
+def make_table() -> MakeTable:
+    """`(modality, [(T_i, D) per clip])` → a feature table in memory."""
+    return _table
+
+
+@pytest.fixture
+def make_corpus() -> MakeCorpus:
+    """`(tasks, split per clip, labels per clip)` → a corpus without media; clip ids are "0", "1", …"""
+    return _corpus
+
+
+def _wav(path: Path, levels: Sequence[float]) -> Path:
+    samples = np.repeat(np.round(np.array(levels) * 32768), 800).astype("<i2")
+    samples[1::2] *= -1
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    return path
+
+
+@pytest.fixture
+def write_wav() -> WriteWav:
+    """`(path, levels)` → a WAV file with a tenth of a second of each amplitude, multiples of 2**-15 below 1."""
+    return _wav
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module `small_extractors`, with its counts at 0; importable by name, in worker processes as well."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    module = importlib.import_module("small_extractors")
+    module.CALLS.clear()
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's cache, data or MLflow store is read or written."""
+    monkeypatch.setenv("MMSA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def _empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with its tables and no run; making one takes seconds, so it is made once and copied."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _empty_store: Path) -> Path:
+    """The working directory, with the default MLflow store in it."""
+    folder = tmp_path / "workspace"
+    (folder / "mlruns").mkdir(parents=True)
+    shutil.copy(_empty_store, folder / "mlruns" / "mlflow.db")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run on the corpus of `small_extractors`, in its own working directory."""
+
+    run: Run
+    config: TrainConfig
+    root: Path
+    workspace: Path
+
+
+def _write_small_corpus(root: Path) -> None:
+    """High clips are loud and say long words, low ones the opposite; two have no words, one has no sound."""
+    for split, count in (("train", 16), ("valid", 8), ("test", 7)):
+        for i in range(count):
+            emotion = ("low", "high")[i % 2]
+            path = root / f"{split}-{i:02}-{emotion}.wav"
+            level = (0.125, 0.5)[i % 2] + (i % 4) / 64
+            _wav(path, [level] * (2 + i % 3))
+            if (split, i) not in {("train", 3), ("test", 2)}:
+                path.with_suffix(".words").write_text(("so it", "WONDERFUL morning")[i % 2], encoding="utf-8")
+    # Shorter than the tenth of a second that loudness is measured over.
+    with wave.open(str(root / "test-05-high.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes(bytes(400))
+
+
+def _use_small(patch: pytest.MonkeyPatch, workspace: Path) -> None:
+    patch.syspath_prepend(Path(__file__).parent)
+    patch.setitem(mmsa.corpora.CORPORA, "small", "small_extractors:load_small")
+    patch.setenv("MMSA_CACHE", str(workspace / "cache"))
+    patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    patch.chdir(workspace)
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory, _empty_store: Path) -> Trained:
+    from mmsa.config import make_config
+    from mmsa.runs import train
+
+    workspace, root = tmp_path_factory.mktemp("finished"), tmp_path_factory.mktemp("small")
+    (workspace / "mlruns").mkdir()
+    shutil.copy(_empty_store, workspace / "mlruns" / "mlflow.db")
+    _write_small_corpus(root)
+    config = make_config(None, {**SMALL_SETTINGS, "root": root})
+    with pytest.MonkeyPatch.context() as patch:
+        _use_small(patch, workspace)
+        return Trained(train(config), config, root, workspace)
+
+
+SMALL_SETTINGS: dict[str, Any] = {
+    "corpus": "small",
+    "modalities": ["audio", "text"],
+    "extractors.audio.name": "small_extractors:Loudness",
+    "extractors.text.name": "small_extractors:WordLengths",
+    "head.hidden_dim": 6,
+    "epochs": 12,
+    "learning_rate": 0.05,
+    "batch_size": 8,
+    "device": "cpu",
+    "jobs": 1,
+}
+
+
+@pytest.fixture
+def trained(_finished: Trained, monkeypatch: pytest.MonkeyPatch, small: Any) -> Trained:
+    """A finished run, from inside its working directory; do not write there."""
+    _use_small(monkeypatch, _finished.workspace)
+    return _finished
+
+
+@pytest.fixture
+def untrained(_finished: Trained, workspace: Path, monkeypatch: pytest.MonkeyPatch, small: Any) -> TrainConfig:
+    """The configuration of `trained`, from inside a working directory of its own without any run or feature."""
+    _use_small(monkeypatch, workspace)
+    return _finished.config

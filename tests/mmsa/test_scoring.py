@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+
+from extractors import MediaError
+from mmsa.corpora import load_corpus
+from mmsa.errors import UsageError
+from mmsa.scoring import SCHEMA, Scorer, load_scorer
+
+if TYPE_CHECKING:
+    from conftest import Trained
+
+
+@pytest.fixture
+def scorer(trained: Trained) -> Scorer:
+    return load_scorer(trained.run.id)
+
+
+@pytest.fixture
+def video(trained: Trained, tmp_path: Path) -> Path:
+    """A loud test clip, without anything beside it."""
+    return Path(shutil.copy(trained.root / "test-01-high.wav", tmp_path / "clip.wav"))
+
+
+def test_scoring_a_clip_gives_what_evaluation_gave(trained: Trained, scorer: Scorer) -> None:
+    """The same numbers from the bundle and the file alone as from the corpus, features and model of the training."""
+    with (trained.run.bundle.parent / "predictions_test.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row["clip"]: row for row in csv.DictReader(file)}
+    for clip in load_corpus("small", trained.root).split("test"):
+        assert clip.media is not None
+        found = scorer.score(clip.media, text=clip.transcript or "")
+        row = rows[clip.id]
+        logits = np.array([float(row[f"emotion.{name}"]) for name in ("low", "high")])
+        shares = np.exp(logits) / np.exp(logits).sum()
+        assert list(found.scores["emotion"].probabilities.values()) == pytest.approx(shares, abs=1e-5)
+        assert found.scores["emotion"].label == ("low", "high")[int(logits.argmax())]
+        assert found.scores["sentiment"].value == pytest.approx(float(row["sentiment.prediction"]), abs=1e-5)
+
+
+@pytest.mark.parametrize("run", ["latest", "folder"])
+def test_a_run_can_be_named_in_several_ways(trained: Trained, video: Path, run: str) -> None:
+    named = str(trained.run.bundle) if run == "folder" else run
+    assert load_scorer(named).score(video) == load_scorer(trained.run.id).score(video)
+
+
+def test_a_missing_modality_is_said_and_weighs_nothing(scorer: Scorer, video: Path) -> None:
+    found = scorer.score(video)
+    text, audio = found.modalities["text"], found.modalities["audio"]
+    assert (text.present, text.reason, text.steps, text.weight, text.scores) == (False, "no transcript", 0, 0.0, {})
+    assert (audio.present, audio.reason, audio.steps) == (True, None, 3)
+    assert audio.weight == pytest.approx(1.0)
+    assert found.scores["sentiment"].value == pytest.approx(audio.scores["sentiment"].value)
+
+
+def test_a_sidecar_is_read_and_the_given_text_wins(scorer: Scorer, video: Path) -> None:
+    video.with_suffix(".txt").write_text("WONDERFUL morning", encoding="utf-8")
+    beside = scorer.score(video)
+    assert beside.modalities["text"].steps == 2
+    assert beside == scorer.score(video, text="WONDERFUL morning")
+    assert scorer.score(video, text="so it goes").modalities["text"].steps == 3
+    video.with_suffix(".srt").write_text("1\n00:00:00,000 --> 00:00:01,000\nyes\n", encoding="utf-8")
+    assert scorer.score(video).modalities["text"].steps == 1
+
+
+def test_scores_stay_within_the_task(scorer: Scorer, video: Path) -> None:
+    with torch.no_grad():
+        for name, parameter in scorer.bundle.model.named_parameters():
+            if name.endswith("output.bias"):
+                parameter.fill_(50.0)
+    found = scorer.score(video, text="so")
+    assert found.scores["sentiment"].value == 1.0
+    assert sum(found.scores["emotion"].probabilities.values()) == pytest.approx(1.0)
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(scorer: Scorer, video: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"nothing")
+    gone = tmp_path / "gone.mp4"
+    results = list(scorer.score_many([broken, video, gone]))
+    assert [result.path for result in results] == [str(broken), str(video), str(gone)]
+    assert [result.error is None for result in results] == [False, True, False]
+    assert results[0].scores == {}
+    assert "not readable as media" in (results[0].error or "")
+    assert results[0].to_dict() == {"schema": SCHEMA, "path": str(broken), "error": results[0].error}
+    with pytest.raises(MediaError, match="No such file"):
+        scorer.score(gone)
+
+
+def test_a_file_with_none_of_the_modalities_is_refused(scorer: Scorer, trained: Trained) -> None:
+    with pytest.raises(
+        UsageError, match=r"nothing to score in .*test-05-high\.wav \(audio: silent; text: no transcript"
+    ):
+        scorer.score(trained.root / "test-05-high.wav")
+
+
+def test_a_row_is_plain_json(scorer: Scorer, video: Path) -> None:
+    row = json.loads(json.dumps(scorer.score(video).to_dict()))
+    assert row["schema"] == "mmsa.score/1"
+    assert row["missing"] == {"text": "no transcript"}
+    assert row["duration_seconds"] == pytest.approx(0.3)
+    assert set(row["emotion"]) == {"label", "probabilities"}
+    assert set(row["sentiment"]) == {"value"}
+    assert set(row["modalities"]["audio"]) == {"present", "reason", "steps", "weight", "sentiment", "emotion"}
+
+
+def test_an_unknown_run_is_a_usage_error(trained: Trained) -> None:
+    with pytest.raises(UsageError, match="no bundle found for 'nonesuch'"):
+        load_scorer("nonesuch")
