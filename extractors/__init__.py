@@ -1,0 +1,41 @@
+"""Media in, feature sequences out: speech, face and text, each step with its time.
+
+Example:
+    >>> import extractors
+    >>> reader = extractors.build("text.lexical")
+    >>> extraction = extractors.extract(None, {"text": reader}, transcript="I love it!")
+    >>> len(extraction.sequences["text"])
+    3
+"""
+
+from __future__ import annotations
+
+from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
+from extractors.errors import MediaError, ToolError
+from extractors.extraction import Extraction, extract, extract_texts
+from extractors.registry import available, build, rebuild
+from extractors.sequence import FeatureSequence
+from extractors.spec import ExtractorSpec
+from extractors.transcript import Segment, Transcript, read_transcript
+
+__all__ = [
+    "AudioExtractor",
+    "AudioStream",
+    "Extraction",
+    "Extractor",
+    "ExtractorSpec",
+    "FeatureSequence",
+    "MediaError",
+    "Segment",
+    "TextExtractor",
+    "ToolError",
+    "Transcript",
+    "VisionExtractor",
+    "VisionStream",
+    "available",
+    "build",
+    "extract",
+    "extract_texts",
+    "read_transcript",
+    "rebuild",
+]

@@ -36,7 +36,8 @@ class FeatureSequence:
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or self.values.dtype != np.float32:
             raise ValueError(
-                f"values must be (T, D) float32, not {self.values.shape} {self.values.dtype}: cast with .astype(np.float32)"
+                f"values must be (T, D) float32, not {self.values.shape} {self.values.dtype}: "
+                "cast with .astype(np.float32)"
             )
         if self.times.shape != (len(self.values), 2) or self.times.dtype != np.float64:
             raise ValueError(

@@ -18,6 +18,8 @@ class ExtractorSpec:
         tool: the library that does the work.
         version: that library's version when the features were made.
         parameters: every argument that changes a number; JSON values only.
+        hints: arguments that change no number but help to build it again, such as the folder of the weights;
+            outside the fingerprint and outside equality.
 
     Example:
         >>> spec = ExtractorSpec("speech.librosa", "librosa", "0.11.0", {"hop_seconds": 0.02})
@@ -29,9 +31,14 @@ class ExtractorSpec:
     tool: str
     version: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """The spec as plain JSON values."""
+        """The spec as plain JSON values; `hints` is there only where there are any."""
+        identity = self._identity()
+        return {**identity, "hints": dict(self.hints)} if self.hints else identity
+
+    def _identity(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "tool": self.tool,
@@ -41,7 +48,7 @@ class ExtractorSpec:
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces."""
-        return json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return _canonical(self.to_dict())
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExtractorSpec:
@@ -51,9 +58,9 @@ class ExtractorSpec:
             ValueError: a key is missing or unknown.
         """
         known = {"name", "tool", "version", "parameters"}
-        if set(data) != known:
-            raise ValueError(f"an extractor spec has the keys {sorted(known)}, not {sorted(data)}")
-        return cls(data["name"], data["tool"], data["version"], dict(data["parameters"]))
+        if set(data) - {"hints"} != known:
+            raise ValueError(f"an extractor spec has the keys {sorted(known)} and maybe 'hints', not {sorted(data)}")
+        return cls(data["name"], data["tool"], data["version"], dict(data["parameters"]), dict(data.get("hints", {})))
 
     @classmethod
     def from_json(cls, text: str) -> ExtractorSpec:
@@ -63,4 +70,8 @@ class ExtractorSpec:
     @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits that change when any number the extractor computes could change."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return hashlib.sha256(_canonical(self._identity()).encode()).hexdigest()[:16]
+
+
+def _canonical(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))

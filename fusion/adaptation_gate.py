@@ -21,7 +21,7 @@ from fusion.tokens import ModalityTokens, prepend
 class MultimodalAdaptationGate(FusionHead):
     """A transformer over the primary modality with an adaptation gate between two of its layers.
 
-    Rahman et al., "Integrating Multimodal Information in Large Pretrained Transformers", ACL 2020, section 3. A
+    Rahman et al., "Integrating Multimodal Information in Large Pretrained Transformers", ACL 2020. A
     learned [CLS] step stands before the primary's steps; after `layers_below` layers `AdaptationGate` shifts all
     states, `layers_above` layers follow, and the [CLS] state predicts.
 
@@ -112,7 +112,7 @@ class MultimodalAdaptationGate(FusionHead):
 class AdaptationGate(nn.Module):
     """Shift states by gated displacements from other modalities, bounded by the states' own length.
 
-    Section 3 of the paper, for each step with state `z` and others `x_m`:
+    The paper's gate, for each step with state `z` and others `x_m`:
 
     - `g_m = relu(W_gm [z; x_m] + b_m)`;
     - `h = sum_m g_m * (W_m x_m) + b`, over the modalities that are there;

@@ -18,10 +18,10 @@ from fusion.tokens import ModalityTokens, join, prepend
 class BottleneckFusion(FusionHead):
     """Multimodal bottleneck transformer.
 
-    Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021, section 3.2. Every modality has a
-    transformer of its own over [CLS] and its tokens. From layer `fusion_layer` on, `bottlenecks` shared tokens
-    `z_fsn` take part: `[z_m; z_fsn_m] = Transformer_m([z_m; z_fsn])`, then `z_fsn = mean_m z_fsn_m`. The prediction
-    is the mean over modalities of a linear classifier on each [CLS].
+    Nagrani et al., "Attention Bottlenecks for Multimodal Fusion", NeurIPS 2021, fusion via attention bottlenecks.
+    Every modality has a transformer of its own over [CLS] and its tokens. From layer `fusion_layer` on, `bottlenecks`
+    shared tokens `z_fsn` take part: `[z_m; z_fsn_m] = Transformer_m([z_m; z_fsn])`, then `z_fsn = mean_m z_fsn_m`. The
+    prediction is the mean over modalities of a linear classifier on each [CLS].
 
     Deviations:
         - Means run over the modalities that are there.

@@ -20,7 +20,7 @@ class CrossAttentionFusion(FusionHead):
     """Each modality attends to the tokens of all others at once, then is pooled; a scorer weighs the modalities.
 
     The attention is eq. 1 of Vaswani et al. 2017 with queries from one modality and keys from the others, as
-    between vision and language in Tan & Bansal 2019, section 3.1 (cross-modality encoder). Unlike `MulT`, one layer
+    between vision and language in the cross-modality encoder of Tan & Bansal 2019. Unlike `MulT`, one layer
     per modality instead of a stack per ordered pair: its softmax weighs the other modalities against each other.
 
     `weights` are the scorer's: how much each modality's view, which has read the others, counted.

@@ -21,7 +21,7 @@ GateName = Literal["softmax", "sigmoid"]
 class GatedFusion(FusionHead):
     """Gated multimodal unit over one vector per modality.
 
-    Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR Workshop 2017, section 3.1. Each
+    Arevalo et al., "Gated Multimodal Units for Information Fusion", ICLR Workshop 2017. Each
     modality's vector `x_m (B, H)` gives `h_m = tanh(W_m x_m)` and gates `z_m` from all vectors side by side; the
     unit returns `sum_m z_m * h_m`.
 

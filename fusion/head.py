@@ -25,7 +25,7 @@ class FusionHead(nn.Module, ABC):
         output_dim: number of outputs `O`.
 
     Raises:
-        ValueError: too few modalities, or a size below 1.
+        ValueError: too few modalities, a name that torch cannot register, or a size below 1.
     """
 
     name: ClassVar[str]
@@ -44,6 +44,11 @@ class FusionHead(nn.Module, ABC):
             raise ValueError(
                 f"{type(self).__name__} fuses at least {self.minimum_modalities} modalities, "
                 f"but input_dims has {sorted(input_dims)}"
+            )
+        dotted = [key for key in input_dims if "." in key or not key]
+        if dotted:
+            raise ValueError(
+                f"a modality's name may not be empty or hold a dot, as {dotted} do: torch cannot register it"
             )
         for key, dim in (*input_dims.items(), ("output_dim", output_dim)):
             if dim < 1:

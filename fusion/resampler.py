@@ -100,7 +100,7 @@ class ResamplerFusion(FusionHead):
 class PerceiverResampler(nn.Module):
     """A sequence of any length → a fixed number of latents.
 
-    Section 3.1 of the paper: learned latents attend, layer by layer, to the sequence *and* themselves side by side,
+    The paper's resampler: learned latents attend, layer by layer, to the sequence *and* themselves side by side,
     `x = x + Attention(q=x, kv=[sequence; x])`, then `x = x + FFW(x)`. Pre-norm; a last layer norm.
 
     Args:
@@ -142,7 +142,7 @@ class PerceiverResampler(nn.Module):
 class GatedCrossAttention(nn.Module):
     """Cross-attention and a feed-forward block, both behind tanh gates that start at zero.
 
-    Section 3.2 of the paper (gated cross-attention dense layers): `y = y + tanh(a) Attention(q=y, kv=latents)`, then
+    The paper's gated cross-attention dense layer: `y = y + tanh(a) Attention(q=y, kv=latents)`, then
     `y = y + tanh(b) FFW(y)`, with scalars `a = b = 0` at first.
 
     Args:

@@ -34,6 +34,8 @@ class Bundle:
         corpus: what it was trained on.
         note: what must be read with its figures, or "".
         versions: of Python and the libraries at training time.
+        baseline: `(O,)`, the mean of the readable predictions (scores, probabilities) on the training split: what
+            contributions of modalities are counted from.
     """
 
     model: MultimodalModel
@@ -42,6 +44,7 @@ class Bundle:
     corpus: str
     note: str
     versions: Mapping[str, str]
+    baseline: tuple[float, ...]
 
     def save(self, folder: Path) -> None:
         """Write the bundle; local files that extractors need are copied in, so that nothing beside it is needed.
@@ -60,6 +63,7 @@ class Bundle:
             "corpus": self.corpus,
             "note": self.note,
             "versions": dict(self.versions),
+            "baseline": list(self.baseline),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -89,6 +93,7 @@ def load_bundle(folder: Path) -> Bundle:
             corpus=data["corpus"],
             note=data["note"],
             versions=data["versions"],
+            baseline=tuple(float(value) for value in data["baseline"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit

@@ -17,7 +17,7 @@ from mmsa.errors import UsageError
 
 if TYPE_CHECKING:
     from mmsa.runs import Run
-    from mmsa.scoring import Score, TaskScore
+    from mmsa.scoring import ModalityScore, Score, TaskScore
     from mmsa.training import Epoch
 
 app = typer.Typer(
@@ -238,7 +238,7 @@ def _headline(metrics: Iterable[str]) -> list[str]:
 def _print_run(run: Run) -> None:
     keys = _headline(run.test_metrics)
     title = f"{run.head}, seed {run.seed}: test split (kept epoch {run.best_epoch} of {run.epochs})"
-    table = Table("modalities", *keys, title=title)
+    table = Table("modalities", *(key.replace(".", "\n") for key in keys), title=title)
     for subset, metrics in run.metrics.items():
         style = "bold" if metrics is run.test_metrics else None
         table.add_row(subset, *(f"{metrics[key]:.3f}" for key in keys), style=style)
@@ -267,32 +267,29 @@ def _run_dict(run: Run) -> dict[str, Any]:
 
 
 def _print_scores(results: Sequence[Score]) -> None:
+    """One block per file: the fused scores, then what each modality said, weighed and moved."""
     good = [result for result in results if result.error is None]
     if good:
-        tasks, modalities = list(good[0].scores), list(good[0].modalities)
-        table = Table("file", *tasks, *(f"{key} alone (weight)" for key in modalities), "missing")
+        tasks = list(good[0].scores)
+        table = Table("file", "from", *tasks, "weight", f"moved {tasks[0]}", "", title="Scores")
         for result in good:
-            said = [_said(result, key) for key in modalities]
-            missing = "; ".join(f"{k}: {m.reason}" for k, m in result.modalities.items() if not m.present)
-            notes = "; ".join(result.notes)
-            table.add_row(
-                _plain(Path(result.path).name),
-                *(_shown(result.scores[task]) for task in tasks),
-                *said,
-                _plain("; ".join(filter(None, (missing, notes)))),
-            )
+            table.add_section()
+            fused = (_shown(result.scores[task]) for task in tasks)
+            name = _plain(Path(result.path).name)
+            table.add_row(name, "all", *fused, "", "", _plain("; ".join(result.notes)), style="bold")
+            for key, found in result.modalities.items():
+                table.add_row("", key, *_modality_cells(found, tasks))
         out.print(table)
     for result in results:
         if result.error is not None:
             err.print(f"[red]failed[/] {_plain(result.path)}: {_plain(result.error)}", highlight=False, soft_wrap=True)
 
 
-def _said(result: Score, modality: str) -> str:
-    found = result.modalities[modality]
+def _modality_cells(found: ModalityScore, tasks: Sequence[str]) -> list[str]:
     if not found.present:
-        return "–"
-    weight = "" if found.weight is None else f" ({found.weight:.2f})"
-    return ", ".join(_shown(score) for score in found.scores.values()) + weight
+        return [*("–" for _ in tasks), "–", "–", _plain(f"missing: {found.reason}")]
+    weight = "–" if found.weight is None else f"{found.weight:.2f}"
+    return [*(_shown(found.scores[task]) for task in tasks), weight, f"{found.contribution[tasks[0]]:+.2f}", ""]
 
 
 def _shown(score: TaskScore) -> str:

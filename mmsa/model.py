@@ -133,6 +133,14 @@ def split_outputs(tasks: Sequence[Task], prediction: Tensor) -> dict[str, Tensor
     return parts
 
 
+def readable(tasks: Sequence[Task], prediction: Tensor) -> Tensor:
+    """`(B, O)`: predictions as people read them: scores as they are, logits of classes as probabilities."""
+    parts = split_outputs(tasks, prediction)
+    return torch.cat(
+        [parts[t.name].softmax(dim=1) if isinstance(t, Classification) else parts[t.name] for t in tasks], dim=1
+    )
+
+
 def task_loss(tasks: Sequence[Task], prediction: Tensor, labels: Mapping[str, Tensor], keep: Tensor) -> Tensor:
     """Mean over tasks of L1 (regression, in units of the range's half) or cross-entropy, over labelled clips.
 

@@ -15,13 +15,14 @@ from mmsa.config import TrainConfig
 from mmsa.corpora import load_corpus
 from mmsa.corpora.clip import SPLITS, Corpus, Split
 from mmsa.errors import UsageError, unknown
-from mmsa.tasks import Task
+from mmsa.tasks import Regression, Task
 from mmsa.tracking import BUNDLE, Tracker, find_bundle, open_run
 
 if TYPE_CHECKING:
     import torch
 
     from extractors.base import Extractor
+    from fusion import FusionHead
     from mmsa.data import SplitData
     from mmsa.evaluation import Predictions
     from mmsa.features import FeatureTable
@@ -207,7 +208,7 @@ def _train_one(
     from mmsa.model import MultimodalModel
     from mmsa.training import fit
 
-    model = MultimodalModel(_model_config(config, shop))
+    model = MultimodalModel(model_config(config, shop))
     modalities = tuple(model.config.input_dims)
     notes = tuple(filter(None, (shop.corpus.note, *summarise_missing(shop.tables))))
     experiment = config.experiment or f"mmsa-{config.corpus}"
@@ -228,7 +229,8 @@ def _train_one(
         predictions = predict(model, test, shop.tasks, device=device)
         metrics = _subset_metrics(model, test, shop.tasks, device)
         _log_results(run, metrics, seconds, history)
-        _log_artifacts(run, model, shop, predictions, history, config)
+        baseline = _mean_prediction(model, shop, device)
+        _log_artifacts(run, model, shop, predictions, history, config, baseline)
     return Run(
         id=run.run_id,
         experiment=experiment,
@@ -244,17 +246,38 @@ def _train_one(
     )
 
 
-def _model_config(config: TrainConfig, shop: Workshop) -> ModelConfig:
+def model_config(config: TrainConfig, shop: Workshop) -> ModelConfig:
+    """The head and sizes that a configuration means on a corpus's features.
+
+    Raises:
+        ValueError: no such head.
+    """
     from fusion import head_class
     from mmsa.model import ModelConfig
 
+    kind = head_class(config.fusion)
     return ModelConfig(
-        head=head_class(config.fusion).name,
+        head=kind.name,
         input_dims={key: len(table.names) for key, table in sorted(shop.tables.items())},
         output_dim=sum(task.output_dim for task in shop.tasks),
-        head_options=dict(config.head),
+        head_options={**_options_from_tasks(kind, shop.tasks), **config.head},
         grid_steps=config.grid_steps,
     )
+
+
+def _options_from_tasks(kind: type[FusionHead], tasks: Sequence[Task]) -> dict[str, object]:
+    """What heads with pseudo-labels must know of the tasks: which outputs are scores, and how far these reach."""
+    import inspect
+
+    columns, reach, start = [], 1.0, 0
+    for task in tasks:
+        if isinstance(task, Regression):
+            columns.append(start)
+            reach = max(abs(task.low), abs(task.high))
+        start += task.output_dim
+    derived: dict[str, object] = {"label_columns": columns, "label_range": reach}
+    taken = inspect.signature(kind).parameters
+    return {key: value for key, value in derived.items() if key in taken}
 
 
 def _subset_metrics(
@@ -269,6 +292,18 @@ def _subset_metrics(
         "+".join(subset): predict(model, test, tasks, device=device, modalities=subset).metrics(tasks)
         for subset in modality_subsets(tuple(model.config.input_dims))
     }
+
+
+def _mean_prediction(model: MultimodalModel, shop: Workshop, device: torch.device) -> tuple[float, ...]:
+    """What the model says on average about the training split, as people read it."""
+    import torch
+
+    from mmsa.evaluation import predict
+    from mmsa.model import readable
+
+    found = predict(model, shop.split("train"), shop.tasks, device=device)
+    outputs = torch.cat([torch.from_numpy(found.outputs[task.name]) for task in shop.tasks], dim=1)
+    return tuple(readable(shop.tasks, outputs).mean(dim=0).tolist())
 
 
 def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
@@ -307,13 +342,16 @@ def _log_artifacts(
     predictions: Predictions,
     history: History,
     config: TrainConfig,
+    baseline: tuple[float, ...],
 ) -> None:
     from mmsa.pictures import draw_all
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         specs = {key: extractor.spec for key, extractor in shop.extractors.items()}
-        bundle = Bundle(model.cpu(), shop.tasks, specs, shop.corpus.name, shop.corpus.note, library_versions())
+        bundle = Bundle(
+            model.cpu(), shop.tasks, specs, shop.corpus.name, shop.corpus.note, library_versions(), baseline
+        )
         bundle.save(folder / BUNDLE)
         pictures = folder / "pictures"
         pictures.mkdir()

@@ -52,6 +52,8 @@ class ModalityScore:
         reason: why it is missing, or None.
         steps: number of feature steps.
         weight: its share in the fused prediction, in [0, 1], where the head knows; else None.
+        contribution: by task, how far it moved the fused score (or the probability of the fused class) from the
+            model's mean on its training split: exact Shapley values, which sum to the difference over modalities.
         scores: the prediction from this modality alone, by task; empty when missing.
     """
 
@@ -59,6 +61,7 @@ class ModalityScore:
     reason: str | None
     steps: int
     weight: float | None
+    contribution: Mapping[str, float]
     scores: Mapping[str, TaskScore]
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +71,7 @@ class ModalityScore:
             "reason": self.reason,
             "steps": self.steps,
             "weight": self.weight,
+            "contribution": dict(self.contribution),
             **{name: score.to_dict() for name, score in self.scores.items()},
         }
 
@@ -167,6 +171,7 @@ class Scorer:
             inputs = inputs_from({key: seq for key, seq in found.sequences.items() if len(seq)})
             output = self.bundle.model(inputs)
             alone = self._alone(inputs, output)
+            moved = self._contributions(inputs, output)
         weights = {key: float(weight[0]) for key, weight in output.weights.items()}
         modalities = {
             key: ModalityScore(
@@ -174,6 +179,7 @@ class Scorer:
                 reason=None if key in inputs else found.missing.get(key, "no data"),
                 steps=len(found.sequences[key]),
                 weight=weights.get(key) if key in inputs or key not in weights else 0.0,
+                contribution=moved[key] if key in inputs else {},
                 scores=self._task_scores(alone[key]) if key in inputs else {},
             )
             for key in self.bundle.extractors
@@ -192,6 +198,27 @@ class Scorer:
             key: output.unimodal[key][0] if key in output.unimodal else self.bundle.model({key: seq}).prediction[0]
             for key, seq in inputs.items()
         }
+
+    def _contributions(
+        self, inputs: Mapping[str, ModalitySequence], output: FusionOutput
+    ) -> dict[str, dict[str, float]]:
+        """By modality and task: the Shapley value of the fused score, or of the fused class's probability."""
+        import torch
+
+        from fusion import shapley_values
+        from mmsa.model import readable, split_outputs
+
+        tasks, model = self.bundle.tasks, self.bundle.model
+        values = shapley_values(
+            model.head,
+            model.prepare(inputs),
+            output=lambda found: readable(tasks, found.prediction),
+            baseline=torch.tensor(self.bundle.baseline),
+        )
+        fused = split_outputs(tasks, output.prediction)
+        chosen = {name: int(part.argmax(dim=1)) for name, part in fused.items()}
+        parts = {key: split_outputs(tasks, value) for key, value in values.items()}
+        return {key: {name: float(own[name][0, chosen[name]]) for name in chosen} for key, own in parts.items()}
 
     def _task_scores(self, prediction: Tensor) -> dict[str, TaskScore]:
         from mmsa.model import split_outputs

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fusion import FusionOutput
-from fusion.modality_dropout import ModalityDropout
+from fusion import FusionOutput, ModalityDropout
 from mmsa.config import TrainConfig
 from mmsa.data import Batch, SplitData, target_matrix
 from mmsa.errors import UsageError

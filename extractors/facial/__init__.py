@@ -1,0 +1,1 @@
+"""The face: landmarks, expression and head pose."""

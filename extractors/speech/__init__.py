@@ -1,0 +1,1 @@
+"""The voice: prosody, voice quality and spectrum."""

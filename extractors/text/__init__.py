@@ -1,0 +1,1 @@
+"""The words: lexicon, hashing and pretrained encoders."""

@@ -16,7 +16,7 @@ DIMS = {"audio": 3, "text": 5, "vision": 4}
 
 
 def naive_shift(gate: AdaptationGate, state: Tensor, others: dict[str, Tensor]) -> Tensor:
-    """`alpha h` of one step, from the equations of section 3; `others` are those that are there."""
+    """`alpha h` of one step, from the equations of the paper; `others` are those that are there."""
     if not others:
         return torch.zeros_like(state)
     total = gate.bias.clone()

@@ -14,7 +14,7 @@ DIMS = {"audio": 3, "text": 5, "vision": 4}
 
 
 def naive_bottleneck(head: BottleneckFusion, clip: dict[str, Tensor]) -> Tensor:
-    """Section 3.2 on one clip that has the modalities of `clip` `(T_m, H)` tokens and no others → `(O,)`."""
+    """The paper's model on one clip that has the modalities of `clip` `(T_m, H)` tokens and no others → `(O,)`."""
     rows = {key: row for row, key in enumerate(head.modalities)}
     streams = {key: torch.cat([head.cls[rows[key]], tokens]) for key, tokens in clip.items()}
     shared = head.bottlenecks

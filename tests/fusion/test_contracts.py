@@ -91,6 +91,11 @@ def test_wrong_input_is_named(name: str) -> None:
         head({"text": batch["audio"]})
 
 
+def test_a_dotted_modality_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"may not be empty or hold a dot, as \['eye.gaze'\] do"):
+        build("late", {"eye.gaze": 2, "text": 3})
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_is_described(name: str) -> None:
     row = describe(name)

@@ -18,6 +18,7 @@ from mmsa.tasks import Classification, Regression
 
 TASKS = (Regression("sentiment", -3.0, 3.0, "mosi"), Classification("emotion", ("calm", "glad")))
 DIMS = {"audio": 2, "text": 3}
+BASELINE = (0.1, 0.25, 0.75)
 SPECS = {
     "text": ExtractorSpec("text.lexical", "vaderSentiment", "3.3.2+1", {"buckets": 8}),
     "audio": ExtractorSpec("speech.librosa", "librosa", "0.11.0+1", {}),
@@ -48,7 +49,7 @@ def trained(head: str = "late", **options: Any) -> MultimodalModel:
 
 
 def bundle_of(model: MultimodalModel, specs: dict[str, ExtractorSpec] | None = None) -> Bundle:
-    return Bundle(model, TASKS, specs or SPECS, "made", "Read this.", {"python": "3.11.2"})
+    return Bundle(model, TASKS, specs or SPECS, "made", "Read this.", {"python": "3.11.2"}, BASELINE)
 
 
 @pytest.fixture
@@ -78,6 +79,7 @@ def test_everything_around_the_model_comes_back(saved: Path) -> None:
     assert loaded.tasks == TASKS
     assert loaded.extractors == SPECS
     assert (loaded.corpus, loaded.note, loaded.versions) == ("made", "Read this.", {"python": "3.11.2"})
+    assert loaded.baseline == BASELINE
     assert loaded.model.config == trained().config
 
 
@@ -155,6 +157,8 @@ class TestDamage:
             {"tasks": [{"kind": "regression"}]},
             {"tasks": ["x"]},
             {"tasks": [TASKS[0].to_dict()]},
+            {"baseline": ["x"]},
+            {"baseline": None},
             {"extractors": []},
             {"extractors": {"text": {"name": "x"}}},
             {"extractors": {"text": "x"}},

@@ -83,7 +83,7 @@ class TestTrain:
         code, out, _ = run_mmsa(*self.words(untrained), "--set", "tasks=[sentiment]")
         assert code == 0
         assert "audio+text" in out
-        assert "sentiment.mae" in out
+        assert "mae" in out
         assert "Note: A corpus of tones." in out
         assert "mmsa score latest VIDEO" in out
 
@@ -129,7 +129,7 @@ class TestScore:
         assert [row["path"] for row in rows] == [str(tmp_path / "gone.mp4"), str(video)]
         assert ["error" in row for row in rows] == [True, False]
         assert "clip.wav" in out
-        assert "text: no transcript" in out
+        assert "missing: no transcript" in out
         assert "A corpus of tones." in out
         assert "gone.mp4" in err
 

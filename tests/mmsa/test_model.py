@@ -18,7 +18,7 @@ from mmsa.corpora.clip import Corpus
 from mmsa.data import SplitData
 from mmsa.errors import UsageError
 from mmsa.features import FeatureTable
-from mmsa.model import CLAMP, ModelConfig, MultimodalModel, Normaliser, split_outputs, task_loss
+from mmsa.model import CLAMP, ModelConfig, MultimodalModel, Normaliser, readable, split_outputs, task_loss
 from mmsa.tasks import Classification, Regression
 
 SENTIMENT = Regression("sentiment", -3, 3)
@@ -156,6 +156,12 @@ def test_outputs_are_split_in_the_order_of_the_tasks() -> None:
     parts = split_outputs((EMOTION, SENTIMENT), torch.arange(8.0).view(2, 4))
     assert parts["emotion"].tolist() == [[0, 1, 2], [4, 5, 6]]
     assert parts["sentiment"].tolist() == [[3], [7]]
+
+
+def test_people_read_scores_and_probabilities() -> None:
+    logits = torch.tensor([[0.0, 0.0, math.log(2), 7.0], [math.log(3), math.log(3), 0.0, -1.0]])
+    expected = torch.tensor([[1 / 4, 1 / 4, 2 / 4, 7.0], [3 / 7, 3 / 7, 1 / 7, -1.0]])
+    torch.testing.assert_close(readable((EMOTION, SENTIMENT), logits), expected)
 
 
 class TestTaskLoss:

@@ -14,7 +14,8 @@ from mmsa.config import TrainConfig
 from mmsa.corpora import load_corpus
 from mmsa.errors import UsageError
 from mmsa.metrics import compute_metrics
-from mmsa.runs import choose_device, open_workshop, train, train_seeds
+from mmsa.runs import choose_device, model_config, open_workshop, train, train_seeds
+from mmsa.scoring import Scorer
 from mmsa.tasks import Classification
 from mmsa.tracking import client
 
@@ -130,6 +131,27 @@ def test_a_failing_training_leaves_a_failed_run(untrained: TrainConfig) -> None:
     (experiment,) = [e for e in client().search_experiments() if e.name == "mmsa-small"]
     (run,) = client().search_runs([experiment.experiment_id])
     assert run.info.status == "FAILED"
+
+
+def test_the_bundle_knows_what_the_model_says_on_average(trained: Trained) -> None:
+    """Over the training split, one clip at a time from its file, as people read it."""
+    scorer = Scorer(load_bundle(trained.run.bundle))
+    rows = []
+    for clip in load_corpus("small", trained.root).split("train"):
+        assert clip.media is not None
+        found = scorer.score(clip.media, text=clip.transcript or "")
+        rows.append([found.scores["sentiment"].value or 0.0, *found.scores["emotion"].probabilities.values()])
+    assert np.abs(rows).max() < 1  # none was clipped
+    assert scorer.bundle.baseline == pytest.approx(np.mean(rows, axis=0), abs=1e-5)
+
+
+def test_heads_with_pseudo_labels_are_told_which_outputs_are_scores(untrained: TrainConfig) -> None:
+    shop = open_workshop(changed(untrained, tasks=("emotion", "sentiment")))
+    options = model_config(changed(untrained, fusion="self_mm"), shop).head_options
+    assert options == {"label_columns": [2], "label_range": 1.0, "hidden_dim": 6}
+    assert model_config(untrained, shop).head_options == {"hidden_dim": 6}
+    given = changed(untrained, fusion="self_mm", head={"label_range": 2.0})
+    assert model_config(given, shop).head_options == {"label_columns": [2], "label_range": 2.0}
 
 
 class TestRefusals:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,13 @@ import torch
 from extractors import MediaError
 from mmsa.corpora import load_corpus
 from mmsa.errors import UsageError
-from mmsa.scoring import SCHEMA, Scorer, load_scorer
+from mmsa.scoring import SCHEMA, Scorer, TaskScore, load_scorer
 
 if TYPE_CHECKING:
     from conftest import Trained
+
+
+TASKS = ("sentiment", "emotion")
 
 
 @pytest.fixture
@@ -58,6 +62,30 @@ def test_a_missing_modality_is_said_and_weighs_nothing(scorer: Scorer, video: Pa
     assert (audio.present, audio.reason, audio.steps) == (True, None, 3)
     assert audio.weight == pytest.approx(1.0)
     assert found.scores["sentiment"].value == pytest.approx(audio.scores["sentiment"].value)
+
+
+def test_contributions_say_how_far_each_modality_moved_the_score(scorer: Scorer, video: Path) -> None:
+    """Of two modalities, by hand: half of what each does alone, half of what it adds to the other."""
+    found = scorer.score(video, text="so it")
+    label = found.scores["emotion"].label
+    position = 1 + ("low", "high").index(str(label))
+
+    def value(of: Mapping[str, TaskScore], task: str) -> float:
+        return of["sentiment"].value or 0.0 if task == "sentiment" else of["emotion"].probabilities[str(label)]
+
+    for task, base in (("sentiment", scorer.bundle.baseline[0]), ("emotion", scorer.bundle.baseline[position])):
+        both = value(found.scores, task)
+        audio, text = (value(found.modalities[key].scores, task) for key in ("audio", "text"))
+        moved = {key: found.modalities[key].contribution[task] for key in ("audio", "text")}
+        assert moved["audio"] == pytest.approx((audio - base + both - text) / 2, abs=1e-5)
+        assert moved["text"] == pytest.approx((text - base + both - audio) / 2, abs=1e-5)
+
+
+def test_a_modality_alone_did_all_the_moving(scorer: Scorer, video: Path) -> None:
+    found = scorer.score(video)
+    assert found.modalities["text"].contribution == {}
+    moved = found.modalities["audio"].contribution["sentiment"]
+    assert moved == pytest.approx((found.scores["sentiment"].value or 0.0) - scorer.bundle.baseline[0], abs=1e-5)
 
 
 def test_a_sidecar_is_read_and_the_given_text_wins(scorer: Scorer, video: Path) -> None:
@@ -108,7 +136,7 @@ def test_a_row_is_plain_json(scorer: Scorer, video: Path) -> None:
     assert row["duration_seconds"] == pytest.approx(0.3)
     assert set(row["emotion"]) == {"label", "probabilities"}
     assert set(row["sentiment"]) == {"value"}
-    assert set(row["modalities"]["audio"]) == {"present", "reason", "steps", "weight", "sentiment", "emotion"}
+    assert set(row["modalities"]["audio"]) == {"present", "reason", "steps", "weight", "contribution", *TASKS}
 
 
 def test_an_unknown_run_is_a_usage_error(trained: Trained) -> None:

@@ -1,0 +1,179 @@
+"""What every extractor is: a modality, feature names, a spec, and a way from media or text to a `FeatureSequence`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.sequence import FeatureSequence
+from extractors.spec import ExtractorSpec
+from extractors.transcript import Transcript
+
+
+def tool_version(distribution: str, definition: int) -> str:
+    """Version of a tool and of our own definitions built on it, such as `"0.11.0+1"`.
+
+    Args:
+        distribution: name of the installed distribution; it is not imported.
+        definition: raised by one whenever an extractor's own arithmetic changes.
+    """
+    return f"{metadata.version(distribution)}+{definition}"
+
+
+class Extractor(ABC):
+    """Turns one modality of a clip into a `FeatureSequence`.
+
+    Subclass `AudioExtractor`, `VisionExtractor` or `TextExtractor`. A constructor takes keyword arguments that are
+    JSON values, and sets `spec` (with every argument that changes a number) and `names` before any extraction.
+
+    Attributes:
+        modality: `"audio"`, `"vision"` or `"text"`.
+        spec: what must be known to compute the same numbers again.
+        names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
+    """
+
+    modality: ClassVar[str]
+    spec: ExtractorSpec
+    names: tuple[str, ...]
+
+    def empty(self) -> FeatureSequence:
+        """The sequence of a clip in which this modality is missing."""
+        return FeatureSequence.empty(self.names)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.spec.name}, D={len(self.names)}, {self.spec.fingerprint})"
+
+
+class AudioStream(ABC):
+    """One clip's sound, fed in blocks of any size."""
+
+    @abstractmethod
+    def push(self, samples: NDArray[np.float32]) -> None:
+        """Take the next samples: `(N,)`, mono, full scale is ±1."""
+
+    @abstractmethod
+    def finish(self) -> FeatureSequence:
+        """The features of all samples pushed; called once."""
+
+    def missing_reason(self) -> str:
+        """Why `finish` returned no step, in plain words."""
+        return "silent"
+
+
+class AudioExtractor(Extractor):
+    """An extractor that listens.
+
+    Attributes:
+        sample_rate_hz: what the samples are resampled to before `push`.
+        hop_samples: the streams of segments begin at multiples of this, so that step `k` of a segment falls on the
+            same instants as in the whole recording.
+        context_seconds: how much sound outside a step's own time enters its features; that much is decoded
+            around a segment.
+    """
+
+    modality: ClassVar[str] = "audio"
+    sample_rate_hz: int
+    hop_samples: int = 1
+    context_seconds: float = 0.0
+
+    @abstractmethod
+    def stream(self, first_sample: int = 0) -> AudioStream:
+        """A fresh stream whose first pushed sample has this index on the media's clock."""
+
+    def extract_samples(self, samples: NDArray[np.float32]) -> FeatureSequence:
+        """Features of a whole signal in memory: `(N,)`, mono, at `sample_rate_hz`."""
+        stream = self.stream()
+        stream.push(np.asarray(samples, np.float32))
+        return stream.finish()
+
+
+class VisionStream(ABC):
+    """One clip's sampled frames, fed in order of time."""
+
+    @abstractmethod
+    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+        """Take the next sampled frame.
+
+        Args:
+            image: `(H, W, 3)` RGB.
+            indices: the instants `k / frames_per_second` at which this frame is shown; more than one where the
+                video shows a frame for longer than a sampling period.
+        """
+
+    @abstractmethod
+    def finish(self) -> FeatureSequence:
+        """The features of all frames pushed; called once. Frees what the stream holds."""
+
+    def missing_reason(self) -> str:
+        """Why `finish` returned no step, in plain words."""
+        return "nothing found in the sampled frames"
+
+    def close(self) -> None:  # noqa: B027 - most streams hold nothing
+        """Free what the stream holds without finishing; safe to call twice and after `finish`."""
+
+
+class VisionExtractor(Extractor):
+    """An extractor that watches.
+
+    Attributes:
+        frames_per_second: how many frames per second of media are sampled.
+        max_side_pixels: sampled frames are scaled down so that neither side exceeds this.
+    """
+
+    modality: ClassVar[str] = "vision"
+    frames_per_second: float
+    max_side_pixels: int
+
+    @abstractmethod
+    def stream(self) -> VisionStream:
+        """A fresh stream; nothing is carried over from clip to clip."""
+
+
+class TextExtractor(Extractor):
+    """An extractor that reads."""
+
+    modality: ClassVar[str] = "text"
+
+    @abstractmethod
+    def extract_text(
+        self, transcript: Transcript, start_seconds: float = 0.0, end_seconds: float | None = None
+    ) -> FeatureSequence:
+        """Features of a transcript.
+
+        Args:
+            transcript: what is said; its segments' times are on the media's clock.
+            start_seconds: where the clip starts; segments without times are spread from here.
+            end_seconds: where the clip ends; None where the duration is unknown.
+        """
+
+    def extract_many(self, transcripts: Sequence[Transcript]) -> Iterator[FeatureSequence]:
+        """Features of many transcripts without media, in the given order; batched where that pays."""
+        return (self.extract_text(transcript) for transcript in transcripts)
+
+
+def make_spec(
+    name: str,
+    distribution: str,
+    definition: int,
+    parameters: Mapping[str, Any],
+    hints: Mapping[str, Any] | None = None,
+) -> ExtractorSpec:
+    """The spec of a built-in extractor; see `ExtractorSpec` for the arguments and `tool_version` for `definition`."""
+    return ExtractorSpec(
+        name, distribution, tool_version(distribution, definition), dict(parameters), dict(hints or {})
+    )
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Check a numeric parameter.
+
+    Raises:
+        ValueError: `value` is not a number in `[low, high]`.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")

@@ -1,0 +1,263 @@
+"""`extract`: one clip in, one feature sequence per modality out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from extractors.audio_track import AudioTrack
+from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
+from extractors.errors import MediaError
+from extractors.frame_sampler import FrameSampler
+from extractors.media import DecodeReport, MediaFile
+from extractors.overlap import OverlappedStream
+from extractors.sequence import FeatureSequence
+from extractors.transcript import Transcript
+
+_BREAK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What was extracted from one clip.
+
+    Attributes:
+        sequences: one per requested modality, empty where it is missing; times are on the media's clock.
+        missing: why, in plain words, by modality; only modalities without any step are here.
+        duration_seconds: how much of the media the clip covers.
+        notes: what the user should know, such as that the file breaks off.
+    """
+
+    sequences: dict[str, FeatureSequence]
+    missing: dict[str, str]
+    duration_seconds: float
+    notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}: {seq!r}" for name, seq in self.sequences.items())
+        return f"Extraction({self.duration_seconds:.2f} s, {parts})"
+
+
+def extract(
+    path: str | Path | None,
+    extractors: Mapping[str, Extractor],
+    *,
+    transcript: Transcript | str | None = None,
+    start_seconds: float | None = None,
+    end_seconds: float | None = None,
+) -> Extraction:
+    """Extract the features of a clip, reading its file once.
+
+    A segment of a file gets the steps that the whole file has in that span: those whose middle lies in
+    `[start_seconds, end_seconds)`.
+
+    Args:
+        path: the media file, or None where there is only a transcript.
+        extractors: extractor by modality.
+        transcript: what is said. Segments' times are on the media's clock; text without times is spread evenly over the
+            clip.
+        start_seconds: where the clip starts; None is the beginning.
+        end_seconds: where it ends; None is the end. An end beyond the file's is the file's, with a note.
+
+    Raises:
+        MediaError: the file cannot be used, nothing in it can be decoded, or it ends before `start_seconds`.
+        ValueError: a modality does not fit its extractor, or the times are out of order.
+        ToolError: an extractor needs something that is not installed.
+    """
+    start, end = _checked_span(start_seconds, end_seconds)
+    _check_modalities(extractors)
+    if path is None:
+        return _without_media(extractors, Transcript.of(transcript), start, end_seconds)
+    with MediaFile(path) as media:
+        clip = _Clip(media, extractors, start, end)
+        return clip.extract(Transcript.of(transcript))
+
+
+def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -> Iterator[FeatureSequence]:
+    """Features of many transcripts without media, in order, batched where the extractor can.
+
+    Args:
+        extractor: any text extractor.
+        transcripts: what is said, clip by clip; None or "" gives an empty sequence.
+    """
+    return extractor.extract_many([Transcript.of(text) for text in transcripts])
+
+
+class _Clip:
+    """One clip being extracted."""
+
+    def __init__(self, media: MediaFile, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
+        self._media, self._extractors = media, extractors
+        self._start, self._end = start, end
+        self._missing: dict[str, str] = {}
+        self._notes: list[str] = []
+        self._streams: dict[str, AudioStream | VisionStream] = {}
+        self._audio: AudioTrack | None = None
+        self._frames: FrameSampler | None = None
+
+    def extract(self, transcript: Transcript) -> Extraction:
+        try:
+            self._prepare()
+            end = self._decode()
+            sequences = {name: self._finish(name, transcript, end) for name in self._extractors}
+        finally:
+            for stream in self._streams.values():
+                if isinstance(stream, VisionStream):
+                    stream.close()
+        return Extraction(sequences, self._missing, max(0.0, end - self._start), tuple(self._notes))
+
+    def _prepare(self) -> None:
+        info = self._media.info
+        announced = info.duration_seconds
+        if announced is not None and self._start >= announced:
+            raise MediaError(
+                f"{self._media.path}: the clip starts at {self._start:g} s, but the file ends at "
+                f"{announced:.2f} s: check the segment's times"
+            )
+        for name, extractor in self._extractors.items():
+            if isinstance(extractor, AudioExtractor):
+                if info.audio is None:
+                    self._missing[name] = "no audio stream"
+                elif not info.audio.codec:
+                    self._missing[name] = "no decoder for the audio stream"
+                else:
+                    self._prepare_audio(name, extractor)
+            elif isinstance(extractor, VisionExtractor):
+                if info.video is None:
+                    self._missing[name] = "no video stream"
+                elif not info.video.codec:
+                    self._missing[name] = "no decoder for the video stream"
+                else:
+                    self._prepare_frames(name, extractor)
+
+    def _prepare_audio(self, name: str, extractor: AudioExtractor) -> None:
+        rate, hop = extractor.sample_rate_hz, extractor.hop_samples
+        first = max(0, math.floor((self._start - extractor.context_seconds) * rate / hop) * hop)
+        end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
+        stream = extractor.stream(first)
+        self._streams[name] = stream
+        self._audio = AudioTrack(
+            rate, stream.push, first_sample=first, end_sample=end, latest_seconds=self._media.latest_seconds
+        )
+
+    def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
+        rate = extractor.frames_per_second
+        stream = OverlappedStream(extractor.stream())
+        self._streams[name] = stream
+        self._frames = FrameSampler(
+            rate,
+            extractor.max_side_pixels,
+            stream.push,
+            first_index=max(0, math.ceil(self._start * rate - 0.5)),
+            end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
+            latest_seconds=self._media.latest_seconds,
+            aspect=self._media.pixel_aspect,
+        )
+
+    def _decode(self) -> float:
+        """Run the decode pass; returns where the clip ends."""
+        if self._audio is None and self._frames is None:
+            return min(self._end, self._media.measure_seconds())
+        report = self._media.decode(self._audio, self._frames, start_seconds=self._start)
+        for name, extractor in self._extractors.items():
+            feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
+            if name in self._streams and feed is not None and not feed.frames:
+                self._missing[name] = f"the {_KIND[feed.__class__]} stream could not be decoded"
+        feeds = [feed for feed in (self._audio, self._frames) if feed is not None]
+        if not any(feed.frames for feed in feeds):
+            raise MediaError(
+                f"{self._media.path}: opened, but nothing in it could be decoded ({report.decode_errors} broken packets"
+                f"{', ' + report.broke_off if report.broke_off else ''}); allowed are complete media files: if it was "
+                "cut off while being copied or recorded, get it again"
+            )
+        if report.complete and report.end_seconds <= self._start:
+            raise MediaError(
+                f"{self._media.path}: the clip starts at {self._start:g} s, but the media ends at "
+                f"{report.end_seconds:.2f} s: check the segment's times, or whether the file was cut off"
+            )
+        self._note(report)
+        return min(self._end, report.end_seconds)
+
+    def _note(self, report: DecodeReport) -> None:
+        info = self._media.info
+        if report.complete:
+            for kind, feed, stream in (("audio", self._audio, info.audio), ("video", self._frames, info.video)):
+                announced = (stream and stream.duration_seconds) or info.duration_seconds
+                if feed is not None and feed.frames and announced and feed.end_seconds < announced - _BREAK_SECONDS:
+                    self._notes.append(
+                        f"the {kind} stream ends after {feed.end_seconds:.1f} s, though {announced:.1f} s are announced"
+                    )
+            if math.isfinite(self._end) and report.end_seconds < self._end - _BREAK_SECONDS:
+                self._notes.append(f"the clip ends at {self._end:g} s, but the media at {report.end_seconds:.2f} s")
+        if report.broke_off:
+            self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
+        if report.decode_errors:
+            self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+        if self._frames is not None and self._frames.corrupt:
+            self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
+        if self._frames is not None and self._frames.misplaced:
+            self._notes.append(f"{self._frames.misplaced} frames with impossible timestamps were left out")
+
+    def _finish(self, name: str, transcript: Transcript, end: float) -> FeatureSequence:
+        extractor = self._extractors[name]
+        if isinstance(extractor, TextExtractor):
+            sequence = extractor.extract_text(transcript, self._start, end)
+            if not len(sequence):
+                self._missing[name] = _no_words(transcript)
+            return sequence
+        stream = self._streams.get(name)
+        if stream is None:
+            return extractor.empty()
+        sequence = stream.finish()
+        if self._start > 0.0 or math.isfinite(self._end):
+            sequence = sequence.between(self._start, self._end)
+        if not len(sequence):
+            self._missing.setdefault(name, stream.missing_reason())
+        return sequence
+
+
+_KIND: dict[type, str] = {AudioTrack: "audio", FrameSampler: "video"}
+
+
+def _without_media(
+    extractors: Mapping[str, Extractor], transcript: Transcript, start: float, end: float | None
+) -> Extraction:
+    sequences, missing = {}, {}
+    for name, extractor in extractors.items():
+        if isinstance(extractor, TextExtractor):
+            sequences[name] = extractor.extract_text(transcript, start, end)
+            if not len(sequences[name]):
+                missing[name] = _no_words(transcript)
+        else:
+            sequences[name], missing[name] = extractor.empty(), "no media file"
+    last = max((float(s.times[-1, 1]) for s in sequences.values() if len(s)), default=start)
+    return Extraction(sequences, missing, (last if end is None else end) - start)
+
+
+def _no_words(transcript: Transcript) -> str:
+    return "no words in this part of the transcript" if transcript else "no transcript"
+
+
+def _checked_span(start: float | None, end: float | None) -> tuple[float, float]:
+    first, last = 0.0 if start is None else float(start), math.inf if end is None else float(end)
+    if not 0.0 <= first < last:
+        raise ValueError(f"a clip needs 0 <= start_seconds < end_seconds, not {start} to {end}")
+    return first, last
+
+
+def _check_modalities(extractors: Mapping[str, Extractor]) -> None:
+    if not extractors:
+        raise ValueError("no extractor given: pass a mapping such as {'audio': extractors.build('speech.librosa')}")
+    kinds = (AudioExtractor, VisionExtractor)
+    for name, extractor in extractors.items():
+        if not isinstance(extractor, Extractor):
+            raise ValueError(f"{name!r} must be an extractor, not {type(extractor).__name__}: see extractors.build")
+    for kind in kinds:
+        several = [name for name, extractor in extractors.items() if isinstance(extractor, kind)]
+        if len(several) > 1:
+            raise ValueError(
+                f"one {kind.modality} extractor per call, not {len(several)} ({', '.join(several)}): "
+                "call extract once for each"
+            )

@@ -1,0 +1,205 @@
+"""`FaceMesh`: expression, head pose and landmarks of the face by MediaPipe."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
+from extractors.errors import ToolError
+from extractors.facial.canonical import LANDMARK_COUNT
+from extractors.facial.expression import EXPRESSION_NAMES, expression
+from extractors.facial.head_pose import frontal, head_pose
+from extractors.facial.landmarks import LandmarkSource, open_face_landmarker, open_face_mesh
+from extractors.sequence import FeatureSequence
+
+_POSE_NAMES = ("yaw_degrees", "pitch_degrees", "roll_degrees", "face_x", "face_y", "face_size")
+# Brows, lids, mouth, nose wings, cheeks and jaw: what moves.
+_COMPACT = (
+    *(70, 105, 107, 336, 334, 300),
+    *(159, 145, 386, 374),
+    *(61, 291, 0, 17, 13, 14, 37, 267, 84, 314),
+    *(129, 358, 205, 425, 152, 172, 397),
+)
+_SUBSETS = ("compact", "all", "none")
+
+
+class FaceMesh(VisionExtractor):
+    """What the most prominent face does: one step per sampled frame in which a face is found.
+
+    - **Head pose**: yaw, pitch, roll (`extractors.facial.head_pose`); position of the face relative to the
+      frame's middle and its size, in longer frame sides.
+    - **Expression**: 24 measures (`extractors.facial.expression`), 0 on a neutral face, free of pose and size.
+    - **Landmarks**: with pose, position and size taken out; x to the image's right and y up, in distances between
+      the outer eye corners. `landmarks="compact"` keeps 27 that expressions move, x and y; `"all"` keeps the 478
+      with depth; `"none"` keeps none.
+
+    Frames without a face give no step. Tracking starts afresh with each clip, so a clip's features do not depend
+    on what was processed before.
+
+    With `landmarker_path` the landmarks come from MediaPipe Tasks' `FaceLandmarker` instead of FaceMesh: same
+    indices, slightly different numbers, and only faces that fill a good part of the frame.
+
+    Args:
+        frames_per_second: how many frames per second of media are looked at.
+        max_side_pixels: frames are scaled down to fit.
+        landmarks: `"compact"`, `"all"` or `"none"`.
+        min_detection_confidence: below this a detection is no face.
+        min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
+        landmarker_path: a `face_landmarker.task` file.
+        landmarker_sha256: what the hash of that file must be; filled in when left out.
+
+    Raises:
+        ValueError: a parameter is out of its range.
+        ToolError: the `.task` file is missing or is not the one the hash names.
+
+    Example:
+        >>> len(FaceMesh().names)
+        84
+    """
+
+    REGISTRY_NAME = "facial.facemesh"
+    DEFINITION = 1
+
+    def __init__(
+        self,
+        *,
+        frames_per_second: float = 10.0,
+        max_side_pixels: int = 1280,
+        landmarks: str = "compact",
+        min_detection_confidence: float = 0.5,
+        min_tracking_confidence: float = 0.5,
+        landmarker_path: str | None = None,
+        landmarker_sha256: str | None = None,
+    ) -> None:
+        check_range("frames_per_second", frames_per_second, 0.1, 120.0)
+        check_range("max_side_pixels", max_side_pixels, 64, 8192)
+        check_range("min_detection_confidence", min_detection_confidence, 0.0, 1.0)
+        check_range("min_tracking_confidence", min_tracking_confidence, 0.0, 1.0)
+        if landmarks not in _SUBSETS:
+            raise ValueError(f"landmarks must be one of {_SUBSETS}, not {landmarks!r}")
+        self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
+        self._confidences = (float(min_detection_confidence), float(min_tracking_confidence))
+        self._subset = landmarks
+        self._task = None if landmarker_path is None else _checked_task(Path(landmarker_path), landmarker_sha256)
+        self.names = (*_POSE_NAMES, *EXPRESSION_NAMES, *_landmark_names(landmarks))
+        parameters: dict[str, Any] = {
+            "frames_per_second": frames_per_second,
+            "max_side_pixels": max_side_pixels,
+            "landmarks": landmarks,
+            "min_detection_confidence": min_detection_confidence,
+            "min_tracking_confidence": min_tracking_confidence,
+        }
+        hints = {}
+        if self._task is not None:
+            parameters["landmarker_sha256"] = self._task[1]
+            hints["landmarker_path"] = str(landmarker_path)
+        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION, parameters, hints)
+
+    def stream(self) -> VisionStream:
+        """A fresh stream with a fresh tracker.
+
+        Raises:
+            ToolError: MediaPipe or a system library that it needs is missing.
+        """
+        return _FaceStream(self, self._open_source())
+
+    def _open_source(self) -> LandmarkSource:
+        if self._task is not None:
+            return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
+        return open_face_mesh(*self._confidences)
+
+    def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
+        """Features of one face.
+
+        Args:
+            points: `(478, 3)` landmarks in pixels: x right, y down, z away from the camera.
+            width: width of the whole frame in pixels.
+            height: height of the whole frame in pixels.
+
+        Returns:
+            `(D,)`.
+        """
+        pose = head_pose(points, width, height)
+        face = frontal(points)
+        side = max(width, height)
+        x, y = (face.centre_pixels - (width / 2, height / 2)) / side
+        parts = [
+            np.array([pose.yaw_degrees, pose.pitch_degrees, pose.roll_degrees, x, -y, face.scale_pixels / side]),
+            expression(face.points),
+        ]
+        if self._subset == "compact":
+            parts.append(face.points[list(_COMPACT), :2].ravel())
+        elif self._subset == "all":
+            parts.append(face.points.ravel())
+        return np.asarray(np.concatenate(parts), np.float32)
+
+
+class _FaceStream(VisionStream):
+    def __init__(self, extractor: FaceMesh, source: LandmarkSource) -> None:
+        self._extractor = extractor
+        self._source: LandmarkSource | None = source
+        self._rows: list[NDArray[np.float32]] = []
+        self._indices: list[int] = []
+        self._sampled = 0
+
+    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+        """Look for a face once, however long the frame is shown."""
+        if self._source is None:
+            raise RuntimeError("this stream is finished: ask the extractor for a fresh one")
+        self._sampled += len(indices)
+        points = self._source.find(image)
+        if points is None or not np.isfinite(points).all():
+            return
+        height, width = image.shape[:2]
+        row = self._extractor.describe(points, width, height)
+        self._rows.extend([row] * len(indices))
+        self._indices.extend(indices)
+
+    def finish(self) -> FeatureSequence:
+        """One step per sampled frame with a face; step `k` lasts one sampling period from `k / fps`."""
+        self.close()
+        if not self._rows:
+            return self._extractor.empty()
+        start = np.array(self._indices, np.float64)
+        times = np.stack([start, start + 1.0], axis=1) / self._extractor.frames_per_second
+        return FeatureSequence(np.stack(self._rows), times, self._extractor.names)
+
+    def missing_reason(self) -> str:
+        """No frame or no face."""
+        if not self._sampled:
+            return "no frame could be sampled"
+        return f"no face found in {self._sampled} sampled frame{'s' if self._sampled > 1 else ''}"
+
+    def close(self) -> None:
+        """Free the tracker."""
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
+def _landmark_names(subset: str) -> tuple[str, ...]:
+    if subset == "compact":
+        return tuple(f"landmark_{i}_{axis}" for i in _COMPACT for axis in "xy")
+    if subset == "all":
+        return tuple(f"landmark_{i}_{axis}" for i in range(LANDMARK_COUNT) for axis in "xyz")
+    return ()
+
+
+def _checked_task(path: Path, expected_sha256: str | None) -> tuple[Path, str]:
+    if not path.is_file():
+        raise ToolError(
+            f"landmarker_path={str(path)!r}: no such file; download MediaPipe's face_landmarker.task and give its path"
+        )
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if expected_sha256 is not None and found != expected_sha256:
+        raise ToolError(
+            f"{path} has the SHA-256 {found}, but {expected_sha256} is required: give the file that the "
+            "features were made with"
+        )
+    return path, found

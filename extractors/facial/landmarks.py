@@ -1,0 +1,246 @@
+"""Finding the 478 landmarks of the most prominent face in a frame."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.errors import ToolError
+from extractors.facial.canonical import LANDMARK_COUNT
+from extractors.facial.quiet import quiet_native
+
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom in pixels."""
+
+# A face found at a distance is looked at through a square this many times its size, so that it can move about.
+_VIEW_FACTOR = 3.0
+
+
+class LandmarkSource(Protocol):
+    """Anything that finds landmarks; fed the frames of one clip in order."""
+
+    def find(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+        """Landmarks in a `(H, W, 3)` RGB frame: `(478, 3)` pixels (x right, y down, z away), None without a face."""
+        ...
+
+    def close(self) -> None:
+        """Free what the source holds."""
+        ...
+
+
+def to_pixels(landmarks: Sequence[Any], view: Box) -> NDArray[np.float64]:
+    """From a tool's normalised landmarks in a view to pixels of the whole frame; depth is in the scale of x."""
+    left, top, right, bottom = view
+    points = np.array([(point.x, point.y, point.z) for point in landmarks], np.float64)
+    width = right - left
+    return points * (width, bottom - top, width) + (left, top, 0.0)
+
+
+class ViewedSource:
+    """Finds a face through a view that follows it.
+
+    The mesh's own detector is made for faces that fill a good part of the frame and misses a person who sits further
+    off. Where it finds none, a second detector looks over the whole frame; the mesh is then fed a square
+    around that face, and stays with it until the face is lost.
+    """
+
+    def __init__(
+        self,
+        mesh: Callable[[NDArray[np.uint8]], Sequence[Any] | None],
+        detect: Callable[[NDArray[np.uint8]], Box | None],
+        release: Callable[[], None],
+    ) -> None:
+        """Join the tools.
+
+        Args:
+            mesh: normalised landmarks in an image, or None; may track from call to call.
+            detect: box of the most certain face in an image, or None.
+            release: frees both.
+        """
+        self._mesh, self._detect, self._release = mesh, detect, release
+        self._view: Box | None = None
+        self._size: tuple[int, int] | None = None
+
+    def find(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+        """See `LandmarkSource.find`."""
+        height, width = image.shape[:2]
+        if self._size != (height, width):
+            self._view, self._size = None, (height, width)
+        points = self._through(image, self._view or (0, 0, width, height))
+        if points is not None:
+            return points
+        found = self._detect(image)
+        self._view = None if found is None else _square_around(found, width, height)
+        return None if self._view is None else self._through(image, self._view)
+
+    def close(self) -> None:
+        """Free both tools."""
+        self._release()
+
+    def _through(self, image: NDArray[np.uint8], view: Box) -> NDArray[np.float64] | None:
+        left, top, right, bottom = view
+        found = self._mesh(np.ascontiguousarray(image[top:bottom, left:right]))
+        if found is None or len(found) != LANDMARK_COUNT:
+            return None
+        return to_pixels(found, view)
+
+
+def _square_around(box: Box, width: int, height: int) -> Box:
+    """A square around a face, moved (or, where the frame is too small, cut) to lie inside the frame."""
+    left, top, right, bottom = box
+    side = max(8, round(_VIEW_FACTOR * max(right - left, bottom - top)))
+    x = min(max(0, (left + right - side) // 2), max(0, width - side))
+    y = min(max(0, (top + bottom - side) // 2), max(0, height - side))
+    return x, y, min(width, x + side), min(height, y + side)
+
+
+def open_face_mesh(min_detection_confidence: float, min_tracking_confidence: float) -> LandmarkSource:
+    """MediaPipe's FaceMesh with refined lips and irises, and its full-range face detector.
+
+    Raises:
+        ToolError: MediaPipe or a system library that it needs is missing, or the wheel no longer carries FaceMesh.
+    """
+    with quiet_native():
+        solutions = _import_solutions()
+        mesh = solutions.face_mesh.FaceMesh(
+            refine_landmarks=True,
+            max_num_faces=1,
+            min_detection_confidence=min_detection_confidence,
+            min_tracking_confidence=min_tracking_confidence,
+        )
+        mesh.process(np.zeros((64, 64, 3), np.uint8))
+    detector: list[Any] = []
+
+    def detect(image: NDArray[np.uint8]) -> Box | None:
+        if not detector:
+            with quiet_native():
+                detector.append(solutions.face_detection.FaceDetection(min_detection_confidence, model_selection=1))
+                detector[0].process(np.zeros((64, 64, 3), np.uint8))
+        return _best_box(detector[0].process(image).detections, image)
+
+    seen: list[bool] = []
+
+    def find_mesh(image: NDArray[np.uint8]) -> Sequence[Any] | None:
+        # The graph writes to the error stream when it first runs to its end, on the first face.
+        with nullcontext() if seen else quiet_native():
+            faces = mesh.process(image).multi_face_landmarks
+        if not faces:
+            return None
+        seen[:] = [True]
+        return faces[0].landmark  # type: ignore[no-any-return]
+
+    def release() -> None:
+        for tool in (mesh, *detector):
+            tool.close()
+
+    return ViewedSource(find_mesh, detect, release)
+
+
+def _best_box(detections: Sequence[Any] | None, image: NDArray[np.uint8]) -> Box | None:
+    if not detections:
+        return None
+    best = max(detections, key=lambda d: d.score[0]).location_data.relative_bounding_box
+    height, width = image.shape[:2]
+    left, top = round(best.xmin * width), round(best.ymin * height)
+    return left, top, left + round(best.width * width), top + round(best.height * height)
+
+
+class TaskSource:
+    """MediaPipe Tasks' `FaceLandmarker`, which has the same 478 landmarks; for builds without FaceMesh.
+
+    Args:
+        landmarker: a `FaceLandmarker` in video mode.
+        make_image: turns an RGB array into the image it takes.
+        step_milliseconds: time between frames.
+    """
+
+    def __init__(self, landmarker: Any, make_image: Callable[[NDArray[np.uint8]], Any], step_milliseconds: int) -> None:
+        self._landmarker, self._make_image, self._step = landmarker, make_image, step_milliseconds
+        self._clock = 0
+
+    def find(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
+        """See `LandmarkSource.find`."""
+        self._clock += self._step
+        faces = self._landmarker.detect_for_video(self._make_image(image), self._clock).face_landmarks
+        if not faces or len(faces[0]) != LANDMARK_COUNT:
+            return None
+        height, width = image.shape[:2]
+        return to_pixels(faces[0], (0, 0, width, height))
+
+    def close(self) -> None:
+        """Free the landmarker."""
+        self._landmarker.close()
+
+
+def open_face_landmarker(
+    path: Path, min_detection_confidence: float, min_tracking_confidence: float, frames_per_second: float
+) -> LandmarkSource:
+    """MediaPipe Tasks' `FaceLandmarker` from a `.task` file.
+
+    Raises:
+        ToolError: MediaPipe is missing, or the file cannot be loaded.
+    """
+    with quiet_native(), _explained():
+        import mediapipe
+        from mediapipe.tasks.python import vision
+        from mediapipe.tasks.python.core.base_options import BaseOptions
+
+        options = vision.FaceLandmarkerOptions(
+            base_options=BaseOptions(model_asset_buffer=path.read_bytes()),
+            running_mode=vision.RunningMode.VIDEO,
+            num_faces=1,
+            min_face_detection_confidence=min_detection_confidence,
+            min_tracking_confidence=min_tracking_confidence,
+        )
+        try:
+            landmarker = vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError) as error:
+            raise ToolError(
+                f"{path} is not a face landmarker that MediaPipe can load ({error}); give a face_landmarker.task file"
+            ) from error
+
+    def make_image(image: NDArray[np.uint8]) -> Any:
+        return mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=image)
+
+    return TaskSource(landmarker, make_image, max(1, round(1000 / frames_per_second)))
+
+
+def _import_solutions() -> Any:
+    with _explained():
+        import mediapipe
+
+        solutions = getattr(mediapipe, "solutions", None)
+        if solutions is None or not hasattr(solutions, "face_mesh"):
+            raise ToolError(
+                f"MediaPipe {mediapipe.__version__} no longer carries FaceMesh: install mediapipe==0.10.21, "
+                "or download face_landmarker.task and give its path as landmarker_path"
+            )
+        return solutions
+
+
+class _explained:  # noqa: N801 - reads as the statement it is
+    """Turns an ImportError into a `ToolError` that says what to install."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, ImportError):
+            raise ToolError(explain_import(str(error))) from error
+
+
+def explain_import(message: str) -> str:
+    """What to do about a failed import of MediaPipe or OpenCV."""
+    library = re.search(r"lib(?:GL|EGL|GLESv2|gthread-2\.0|glib-2\.0)\.so[.\d]*", message)
+    if library:
+        return (
+            f"OpenCV needs the system library {library.group(0)}, which is missing: on Debian or Ubuntu run "
+            "`apt-get install -y libgl1 libglib2.0-0`"
+        )
+    return f"MediaPipe cannot be imported ({message}): install mediapipe==0.10.21"

@@ -1,0 +1,268 @@
+"""Opening a media file safely, and one decode pass that feeds sound and sampled frames."""
+
+from __future__ import annotations
+
+import math
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from extractors.audio_track import PREROLL_SECONDS, AudioTrack
+from extractors.errors import MediaError
+from extractors.frame_sampler import FrameSampler
+
+# Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
+# hostile one could make the reader open them; they are not here.
+ALLOWED_FORMATS = (
+    "mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "flv", "asf", "mpeg", "mpegts",
+    "mpegvideo", "m4v", "h264", "hevc", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "au", "amr", "nut",
+)  # fmt: skip
+_SEEKABLE = {"mov", "matroska", "webm", "avi", "wav", "w64", "flac", "nut"}
+_ALLOWED_IN_WORDS = (
+    "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...)"
+)
+_SLACK_SECONDS = 30.0
+_MICROSECONDS = 1_000_000
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """What a file announces of one stream.
+
+    Attributes:
+        codec: short name such as `"h264"`, or "" where no decoder is known.
+        duration_seconds: announced duration; None where the file does not say.
+    """
+
+    codec: str
+    duration_seconds: float | None
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """What a file announces of itself; nothing is decoded to learn it.
+
+    Attributes:
+        duration_seconds: announced duration; None where the file does not say.
+        audio: the sound, or None.
+        video: the picture, or None; a cover image is not a picture.
+    """
+
+    duration_seconds: float | None
+    audio: StreamInfo | None
+    video: StreamInfo | None
+
+
+@dataclass(frozen=True)
+class DecodeReport:
+    """How a decode pass went.
+
+    Attributes:
+        end_seconds: where the decoded media ended, or where it was left because nothing later was wanted.
+        complete: whether the file was read to its end.
+        decode_errors: packets that could not be decoded.
+        broke_off: what stopped the reading before the end, or "".
+    """
+
+    end_seconds: float
+    complete: bool
+    decode_errors: int
+    broke_off: str
+
+
+class MediaFile:
+    """An open local media file.
+
+    FFmpeg may open nothing but this file: its protocols are limited to `file`, its formats to self-contained ones
+    (`ALLOWED_FORMATS`), and what is not a regular file is refused before FFmpeg sees it.
+
+    Args:
+        path: the file.
+
+    Raises:
+        MediaError: no such file, not a regular file, empty, not media, of a refused kind, or broken beyond reading.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = _checked(Path(path))
+        self._container = _open(self.path)
+        self._origin = (self._container.start_time or 0) / _MICROSECONDS
+        self._audio = self._container.streams.best("audio")
+        best = self._container.streams.best("video")
+        self._video = None if _is_cover(best) else best
+        if self._audio is None and self._video is None:
+            self.close()
+            raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
+        self.info = MediaInfo(
+            self._container.duration / _MICROSECONDS if self._container.duration else None,
+            _info(self._audio),
+            _info(self._video),
+        )
+
+    def __enter__(self) -> MediaFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._container.close()
+
+    @property
+    def latest_seconds(self) -> float:
+        """Timestamps beyond this cannot be right."""
+        known = self.info.duration_seconds
+        return math.inf if known is None else known + _SLACK_SECONDS
+
+    @property
+    def pixel_aspect(self) -> float:
+        """Width of a pixel over its height."""
+        ratio = self._video.sample_aspect_ratio if self._video is not None else None
+        return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
+
+    def decode(
+        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
+    ) -> DecodeReport:
+        """Read the file once, feeding the sound and the sampled frames; in memory is never more than a few seconds.
+
+        Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
+
+        Args:
+            audio: where sound goes; None where it is not wanted or not there.
+            frames: where frames go; None where they are not wanted or not there.
+            start_seconds: nothing before this is wanted, so that reading may begin at a keyframe shortly before.
+        """
+        feeds = [
+            (stream, feed)
+            for stream, feed in ((self._audio, audio), (self._video, frames))
+            if stream is not None and feed is not None and stream.codec_context is not None
+        ]
+        if not feeds:
+            return DecodeReport(self.info.duration_seconds or 0.0, True, 0, "")
+        for stream, _ in feeds:
+            stream.thread_type = "AUTO"
+        self._seek(start_seconds)
+        report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
+        return report.run([s for s, _ in feeds])
+
+    def measure_seconds(self) -> float:
+        """Duration: as announced, else by reading every packet's timestamp."""
+        if self.info.duration_seconds is not None:
+            return self.info.duration_seconds
+        end = 0.0
+        with suppress(_ffmpeg_error()):
+            for packet in self._container.demux():
+                if packet.pts is not None and packet.time_base is not None:
+                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin)
+        return end
+
+    def _seek(self, start_seconds: float) -> None:
+        """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
+        target = start_seconds - PREROLL_SECONDS - 0.3
+        if target <= 0 or not _SEEKABLE & set(self._container.format.name.split(",")):
+            return
+        with suppress(_ffmpeg_error()):
+            self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
+
+
+class _Pass:
+    """One run through the packets."""
+
+    def __init__(self, container: Any, feeds: dict[int, AudioTrack | FrameSampler], origin: float) -> None:
+        self._container, self._feeds, self._origin = container, feeds, origin
+        self._errors = 0
+        self._broke_off = ""
+
+    def run(self, streams: list[Any]) -> DecodeReport:
+        error = _ffmpeg_error()
+        complete = True
+        for packet in self._packets(streams):
+            try:
+                self._feed(packet.stream.index, packet.decode())
+            except error:
+                self._errors += 1
+            if all(feed.done for feed in self._feeds.values()):
+                complete = False
+                break
+        if self._broke_off:
+            for stream in streams:
+                with suppress(error):
+                    self._feed(stream.index, stream.codec_context.decode(None))
+        for feed in self._feeds.values():
+            feed.finish()
+        end = max((feed.end_seconds for feed in self._feeds.values()), default=0.0)
+        return DecodeReport(end, complete, self._errors, self._broke_off)
+
+    def _packets(self, streams: list[Any]) -> Iterator[Any]:
+        try:
+            yield from self._container.demux(streams)
+        except _ffmpeg_error() as problem:
+            self._broke_off = str(getattr(problem, "strerror", None) or problem)
+
+    def _feed(self, index: int, decoded: list[Any]) -> None:
+        for frame in decoded:
+            seconds = None
+            if frame.pts is not None and frame.time_base is not None:
+                seconds = float(frame.pts * frame.time_base) - self._origin
+            self._feeds[index].feed(frame, seconds)
+
+
+def _ffmpeg_error() -> type[Exception]:
+    import av
+
+    error: type[Exception] = av.error.FFmpegError
+    return error
+
+
+def _checked(path: Path) -> Path:
+    """The path, if it names a non-empty regular file."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise MediaError(
+            f"{path}: {error.strerror or error}; {_ALLOWED_IN_WORDS}: check the path and its permissions"
+        ) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise MediaError(f"{path}: is a directory; {_ALLOWED_IN_WORDS}: give the files in it one by one")
+    if not stat.S_ISREG(status.st_mode):
+        raise MediaError(f"{path}: is not a regular file; {_ALLOWED_IN_WORDS}: save the media to a file first")
+    if status.st_size == 0:
+        raise MediaError(f"{path}: is empty (0 bytes); {_ALLOWED_IN_WORDS}: copy or record it again")
+    return path
+
+
+def _open(path: Path) -> Any:
+    import av
+
+    av.logging.set_level(None)
+    options = {"protocol_whitelist": "file", "format_whitelist": ",".join(ALLOWED_FORMATS)}
+    try:
+        return av.open(f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore")
+    except PermissionError as error:
+        raise MediaError(
+            f"{path}: not readable ({error.strerror}); {_ALLOWED_IN_WORDS}: check its permissions"
+        ) from error
+    except (av.error.FFmpegError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise MediaError(
+            f"{path}: not readable as media ({reason}); {_ALLOWED_IN_WORDS}, complete to their end, no playlists: "
+            "if it plays elsewhere, convert it to MP4; if it was cut off while being copied or recorded, get it again"
+        ) from error
+
+
+def _is_cover(stream: Any) -> bool:
+    import av
+
+    return stream is not None and bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _info(stream: Any) -> StreamInfo | None:
+    if stream is None:
+        return None
+    context = stream.codec_context
+    announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+    return StreamInfo(context.name if context is not None else "", announced)

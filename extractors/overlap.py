@@ -1,0 +1,71 @@
+"""Watching on one thread while another decodes."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.base import VisionStream
+from extractors.sequence import FeatureSequence
+
+# Enough to even out frames that take longer, few enough to stay small in memory.
+_WAITING_FRAMES = 4
+
+_Item = tuple[NDArray[np.uint8], Sequence[int]]
+
+
+class OverlappedStream(VisionStream):
+    """Passes frames on to another stream from a thread of its own, in order.
+
+    Decoders and landmark trackers let go of Python's lock while they work, so the two run at the same time. `push`
+    waits when a few frames are waiting already. An error in the other stream is raised by the next `push`, or by
+    `finish`.
+    """
+
+    def __init__(self, stream: VisionStream) -> None:
+        self._stream = stream
+        self._queue: queue.Queue[_Item | None] = queue.Queue(_WAITING_FRAMES)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, name="extractors-vision", daemon=True)
+        self._thread.start()
+
+    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+        """See `VisionStream.push`."""
+        self._check()
+        self._queue.put((image, indices))
+
+    def finish(self) -> FeatureSequence:
+        """See `VisionStream.finish`."""
+        self._join()
+        self._check()
+        return self._stream.finish()
+
+    def missing_reason(self) -> str:
+        """See `VisionStream.missing_reason`."""
+        return self._stream.missing_reason()
+
+    def close(self) -> None:
+        """See `VisionStream.close`; frames that are still waiting are looked at first."""
+        self._join()
+        self._stream.close()
+
+    def _work(self) -> None:
+        while (item := self._queue.get()) is not None:
+            if self._error is None:
+                try:
+                    self._stream.push(*item)
+                except BaseException as error:  # noqa: BLE001 - raised again where the caller is
+                    self._error = error
+
+    def _join(self) -> None:
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error

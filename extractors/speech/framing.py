@@ -1,0 +1,107 @@
+"""Cutting a stream of samples into analysis windows, so that block boundaries leave no trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extractors.base import AudioStream
+from extractors.sequence import FeatureSequence
+
+_BATCH_SECONDS = 20.0
+
+FrameFeatures = Callable[[NDArray[np.float32]], NDArray[np.float64]]
+"""`(N,)` samples holding whole windows only → `(windows, K)` values, each row a function of its own window."""
+
+Finish = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
+"""`(T, K)` rows of all windows and which are loud → `(T, D)` features; sees the whole clip at once."""
+
+
+class WindowedStream(AudioStream):
+    """Windows of `window` samples every `hop` samples, computed in bounded batches.
+
+    Windows are counted from the media's beginning: window `k` covers samples `[k * hop, k * hop + window)`. Windows
+    whose root mean square lies below the floor give no step.
+    """
+
+    def __init__(
+        self,
+        extractor: Any,
+        first_sample: int,
+        *,
+        window: int,
+        floor_db: float,
+        compute: FrameFeatures,
+        finish: Finish,
+    ) -> None:
+        """Start at a sample of the media's clock.
+
+        Args:
+            extractor: the `AudioExtractor` that the stream belongs to.
+            first_sample: index of the first pushed sample; a multiple of the extractor's `hop_samples`.
+            window: window length in samples.
+            floor_db: silence floor in dB relative to a full-scale root mean square of 1.
+            compute: features of the windows of one batch.
+            finish: from all rows to the features; may look across windows.
+
+        Raises:
+            ValueError: `first_sample` is not on the grid.
+        """
+        self._extractor, self._window, self._hop = extractor, window, extractor.hop_samples
+        if first_sample % self._hop:
+            raise ValueError(f"first_sample must be a multiple of {self._hop}, not {first_sample}")
+        self._first_window = first_sample // self._hop
+        self._floor = 10.0 ** (floor_db / 20.0)
+        self._compute, self._finish_rows = compute, finish
+        self._pending: list[NDArray[np.float32]] = []
+        self._pending_samples = 0
+        self._batch = max(window, int(_BATCH_SECONDS * extractor.sample_rate_hz))
+        self._rows: list[NDArray[np.float64]] = []
+        self._loud: list[NDArray[np.bool_]] = []
+        self._samples = 0
+
+    def push(self, samples: NDArray[np.float32]) -> None:
+        """Take the next samples; see `AudioStream.push`."""
+        for start in range(0, len(samples), self._batch):
+            block = samples[start : start + self._batch]
+            self._pending.append(block)
+            self._pending_samples += len(block)
+            self._samples += len(block)
+            if self._pending_samples >= self._batch:
+                self._flush()
+
+    def finish(self) -> FeatureSequence:
+        """The features of the loud windows, in order."""
+        self._flush()
+        if not self._rows:
+            return self._extractor.empty()  # type: ignore[no-any-return]
+        loud = np.concatenate(self._loud)
+        if not loud.any():
+            return self._extractor.empty()  # type: ignore[no-any-return]
+        values = self._finish_rows(np.concatenate(self._rows), loud)[loud]
+        start = (self._first_window + np.flatnonzero(loud)) * self._hop
+        times = np.stack([start, start + self._window], axis=1) / self._extractor.sample_rate_hz
+        return FeatureSequence(values.astype(np.float32), times, self._extractor.names)
+
+    def missing_reason(self) -> str:
+        """Too short for one window, or silent."""
+        if self._samples < self._window:
+            seconds = self._samples / self._extractor.sample_rate_hz
+            return f"only {seconds:.3f} s of sound, less than one analysis window"
+        return "silent"
+
+    def _flush(self) -> None:
+        if self._pending_samples < self._window:
+            return
+        signal = np.concatenate(self._pending)
+        count = (len(signal) - self._window) // self._hop + 1
+        used = signal[: (count - 1) * self._hop + self._window]
+        windows = np.lib.stride_tricks.sliding_window_view(used, self._window)[:: self._hop]
+        energy = np.einsum("tw,tw->t", windows, windows, dtype=np.float64) / self._window
+        self._loud.append(np.sqrt(energy) >= self._floor)
+        self._rows.append(self._compute(used))
+        self._pending = [signal[count * self._hop :]]
+        self._pending_samples = len(self._pending[0])

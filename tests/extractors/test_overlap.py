@@ -1,0 +1,96 @@
+"""The overlapped stream gives what the plain one gives, with few frames waiting, and hides no error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from extractors.base import VisionStream
+from extractors.overlap import _WAITING_FRAMES, OverlappedStream
+from extractors.sequence import FeatureSequence
+
+
+class Counter(VisionStream):
+    """Notes what it is given; waits for `gate` first; breaks at the frame `bad`."""
+
+    def __init__(self, bad: int | None = None) -> None:
+        self.seen: list[int] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.bad, self.closed = bad, 0
+
+    def push(self, image: np.ndarray, indices: Sequence[int]) -> None:
+        self.gate.wait()
+        if indices[0] == self.bad:
+            raise ValueError("frame is bad")
+        self.threads.add(threading.get_ident())
+        self.seen += indices
+
+    def finish(self) -> FeatureSequence:
+        times = np.array([[k, k + 1] for k in self.seen], np.float64)
+        return FeatureSequence(np.array(self.seen, np.float32)[:, None], times, ("k",))
+
+    def missing_reason(self) -> str:
+        return "because"
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+IMAGE = np.zeros((4, 4, 3), np.uint8)
+
+
+def push_many(stream: OverlappedStream, count: int) -> None:
+    for k in range(count):
+        stream.push(IMAGE, [k])
+
+
+def test_all_frames_in_order_on_another_thread() -> None:
+    inner = Counter()
+    inner.gate.set()
+    stream = OverlappedStream(inner)
+    for k in range(100):
+        stream.push(IMAGE, [2 * k, 2 * k + 1])
+    assert stream.finish().values[:, 0].tolist() == list(range(200))
+    assert len(inner.threads) == 1
+    assert threading.get_ident() not in inner.threads
+    assert stream.missing_reason() == "because"
+    stream.close()
+    assert inner.closed == 1
+
+
+def test_no_more_than_a_few_frames_wait() -> None:
+    inner = Counter()
+    stream = OverlappedStream(inner)
+    pushed: list[int] = []
+
+    def feed() -> None:
+        for k in range(20):
+            stream.push(IMAGE, [k])
+            pushed.append(k)
+
+    feeder = threading.Thread(target=feed)
+    feeder.start()
+    feeder.join(timeout=0.3)
+    assert feeder.is_alive()
+    assert len(pushed) <= _WAITING_FRAMES + 1
+    inner.gate.set()
+    feeder.join()
+    assert len(stream.finish()) == 20
+
+
+def test_errors_arrive_where_the_caller_is() -> None:
+    inner = Counter(bad=3)
+    inner.gate.set()
+    stream = OverlappedStream(inner)
+    with pytest.raises(ValueError, match="frame is bad"):
+        push_many(stream, 1000)
+    with pytest.raises(ValueError, match="frame is bad"):
+        stream.finish()
+    assert inner.seen == [0, 1, 2]
+    stream.close()
+    assert inner.closed == 1
+    assert not any(t.name == "extractors-vision" for t in threading.enumerate())

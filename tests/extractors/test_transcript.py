@@ -1,0 +1,84 @@
+"""Transcripts and the files they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from extractors.transcript import Segment, Transcript, read_transcript
+
+SRT = """1
+00:00:01,500 --> 00:00:02,250
+<i>Well</i>, {\\an8}I <b>love</b>
+this &amp; that
+
+2
+00:00:05,000 --> 00:00:06,000
+5 < 6 > 4
+"""
+VTT = """WEBVTT
+
+NOTE a remark
+
+intro
+00:01.500 --> 00:02.250 align:start position:10%
+<v Anna><c.yellow>Hello</c> <00:01.800>there</v>
+
+01:00:00.000 --> 01:00:01.000
+later
+"""
+
+
+def test_srt(tmp_path: Path) -> None:
+    (tmp_path / "a.srt").write_text("\ufeff" + SRT, encoding="utf-8")
+    assert read_transcript(tmp_path / "a.srt").segments == (
+        Segment("Well, I love this & that", 1.5, 2.25),
+        Segment("5 < 6 > 4", 5.0, 6.0),
+    )
+
+
+def test_vtt(tmp_path: Path) -> None:
+    (tmp_path / "a.VTT").write_text(VTT, encoding="utf-8")
+    assert read_transcript(tmp_path / "a.VTT").segments == (
+        Segment("Hello there", 1.5, 2.25),
+        Segment("later", 3600.0, 3601.0),
+    )
+
+
+def test_txt_has_no_times(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("  Just words.\nMore.\n", encoding="utf-8")
+    assert read_transcript(str(tmp_path / "a.txt")).segments == (Segment("Just words.\nMore."),)
+    (tmp_path / "b.txt").write_text(" \n", encoding="utf-8")
+    assert not read_transcript(tmp_path / "b.txt")
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.srt, \.vtt or \.txt file in UTF-8, not \.docx; convert it"):
+        read_transcript(tmp_path / "a.docx")
+    with pytest.raises(ValueError, match="no such file"):
+        read_transcript(tmp_path / "a.srt")
+    (tmp_path / "latin.txt").write_bytes("café".encode("latin-1"))
+    with pytest.raises(ValueError, match="byte 3 is not UTF-8: save the file as UTF-8"):
+        read_transcript(tmp_path / "latin.txt")
+
+
+@pytest.mark.parametrize("times", [(1.0, None), (None, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.0, float("inf"))])
+def test_segments_need_sensible_times(times: tuple[float | None, float | None]) -> None:
+    with pytest.raises(ValueError, match="segment 'hi'"):
+        Segment("hi", *times)
+
+
+def test_of_and_truth() -> None:
+    assert not Transcript.of(None)
+    assert not Transcript.of("  ")
+    assert Transcript.of("hi").text == "hi"
+    assert Transcript.of(Transcript.of("hi")) == Transcript.of("hi")
+    assert Transcript((Segment("a", 0, 1), Segment(" "), Segment("b"))).text == "a b"
+
+
+def test_placed_keeps_what_overlaps() -> None:
+    early, across, late, timeless = Segment("e", 0, 1), Segment("x", 0.5, 2.5), Segment("l", 3, 4), Segment("t")
+    transcript = Transcript((early, across, late, timeless))
+    assert list(transcript.placed(1.0, 3.0)) == [across, timeless]
+    assert list(transcript.placed(2.5, None)) == [late, timeless]
