@@ -85,6 +85,8 @@ def load_bundle(folder: Path) -> Bundle:
         model = MultimodalModel(ModelConfig(**data["model"]))
         if model.config.output_dim != sum(task.output_dim for task in tasks):
             raise ValueError(f"{model.config.output_dim} outputs for the tasks {', '.join(t.name for t in tasks)}")
+        if len(data["baseline"]) != model.config.output_dim:
+            raise ValueError(f"a baseline of {len(data['baseline'])} for {model.config.output_dim} outputs")
         model.load_state_dict(load_file(folder / WEIGHTS))
         return Bundle(
             model=model.eval(),

@@ -37,11 +37,21 @@ def main() -> None:
     try:
         app()
     except UsageError as error:
-        err.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _fail(error)
     except KeyboardInterrupt:
         err.print("Interrupted. What was finished is kept.")
         sys.exit(130)
+    except RuntimeError as error:
+        from extractors import ToolError  # not above: `mmsa --help` need not wait for numpy
+
+        if not isinstance(error, ToolError):
+            raise
+        _fail(error)
+
+
+def _fail(error: Exception) -> None:
+    err.print(f"[bold red]Error:[/] {_plain(str(error))}", highlight=False, soft_wrap=True)
+    sys.exit(2)
 
 
 @app.command()
@@ -95,6 +105,9 @@ def score(
         str | None, typer.Option(help="What is said; without it, a .srt, .vtt or .txt beside the file is read.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Also write JSON lines to this file.")] = None,
+    trust_extractors: Annotated[
+        bool, typer.Option("--trust-extractors", help="Run extractors that are not mmsa's own, named by the model.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score media files: sentiment, emotion, what each modality said and how much it weighed."""
@@ -106,7 +119,7 @@ def score(
     from mmsa.progress import track
     from mmsa.scoring import load_scorer
 
-    scorer = load_scorer(run)
+    scorer = load_scorer(run, trust_extractors=trust_extractors)
     results = []
     sink = output.open("w", encoding="utf-8") if output is not None else None
     try:

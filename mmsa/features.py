@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from extractors.base import Extractor
 
 FORMAT = 1
+ABANDONED_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +222,9 @@ class _Writer:
 def _writer(folder: Path, extractor: Extractor) -> Iterator[_Writer]:
     """Write beside the final place and move there at the end, so that half a store never reads as a whole one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}-*"):  # of extractions that were killed, unless one still runs
+        if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     writer = _Writer(partial, extractor)
     try:

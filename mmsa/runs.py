@@ -127,17 +127,15 @@ def train_seeds(
 
 
 def check_head(config: TrainConfig) -> None:
-    """Refuse an unknown head before anything is extracted.
+    """Refuse an unknown head, or options it does not take, before anything is extracted.
 
     Raises:
-        UsageError: no such head.
+        UsageError: no such head, or it refuses an option.
     """
-    from fusion import head_class
+    from mmsa.model import ModelConfig, build_head
 
-    try:
-        head_class(config.fusion)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    modalities = config.modalities or ("audio", "text", "vision")
+    build_head(ModelConfig(config.fusion, dict.fromkeys(modalities, 2), 2, dict(config.head)))
 
 
 def choose_device(name: str) -> torch.device:
@@ -172,7 +170,7 @@ def open_workshop(config: TrainConfig) -> Workshop:
     wanted = {key: config.extractor(key) for key in sorted(modalities)}
     try:
         built = {key: ex.build(choice.name, **choice.parameters) for key, choice in wanted.items()}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
         raise UsageError(str(error)) from None
     wrong = [f"{wanted[k].name} makes {e.modality}, not {k}" for k, e in built.items() if e.modality != k]
     if wrong:

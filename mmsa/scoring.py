@@ -116,18 +116,26 @@ class Scorer:
 
     Args:
         bundle: what training left.
+        trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
+            someone else may name any module that lies on the import path.
 
     Raises:
-        UsageError: an extractor of the bundle cannot be built here.
+        UsageError: an extractor of the bundle cannot be built here, or is not trusted.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, trust_extractors: bool = False) -> None:
         import extractors as ex
 
+        foreign = sorted({spec.name for spec in bundle.extractors.values()} - set(ex.available()))
+        if foreign and not trust_extractors:
+            raise UsageError(
+                f"this model uses {', '.join(foreign)}, code that is not part of mmsa: if you trust whoever made the "
+                "model, pass --trust-extractors (trust_extractors=True)"
+            )
         self.bundle = bundle
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
-        except (ValueError, OSError, ImportError) as error:
+        except (ValueError, OSError, ImportError, ex.ToolError) as error:
             raise UsageError(f"an extractor of this model cannot be built here: {error}") from error
 
     def score(self, path: Path | str, *, text: str | None = None) -> Score:
@@ -138,8 +146,8 @@ class Scorer:
             text: what is said; None looks for a sidecar `.srt`, `.vtt` or `.txt` beside the file.
 
         Raises:
-            extractors.MediaError: the file, or its sidecar, cannot be read.
-            UsageError: the file has none of the model's modalities.
+            extractors.MediaError: the file cannot be read.
+            UsageError: its sidecar cannot be read, or the file has none of the model's modalities.
         """
         import extractors as ex
 
@@ -243,17 +251,21 @@ def _sidecar(path: Path) -> Transcript | None:
     for suffix in SIDECARS:
         beside = path.with_suffix(suffix)
         if beside.is_file() and beside != path:
-            return ex.read_transcript(beside)
+            try:
+                return ex.read_transcript(beside)
+            except (ValueError, OSError) as error:
+                raise UsageError(f"the transcript beside {path.name} cannot be read: {error}") from error
     return None
 
 
-def load_scorer(run: str | Path) -> Scorer:
+def load_scorer(run: str | Path, *, trust_extractors: bool = False) -> Scorer:
     """A scorer from a run.
 
     Args:
         run: an MLflow run id, a bundle folder, or `"latest"`.
+        trust_extractors: see `Scorer`.
 
     Raises:
         UsageError: there is no such run, or its bundle cannot be used here.
     """
-    return Scorer(load_bundle(find_bundle(str(run))))
+    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors)

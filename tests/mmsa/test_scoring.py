@@ -25,7 +25,7 @@ TASKS = ("sentiment", "emotion")
 
 @pytest.fixture
 def scorer(trained: Trained) -> Scorer:
-    return load_scorer(trained.run.id)
+    return load_scorer(trained.run.id, trust_extractors=True)
 
 
 @pytest.fixture
@@ -50,9 +50,9 @@ def test_scoring_a_clip_gives_what_evaluation_gave(trained: Trained, scorer: Sco
 
 
 @pytest.mark.parametrize("run", ["latest", "folder"])
-def test_a_run_can_be_named_in_several_ways(trained: Trained, video: Path, run: str) -> None:
+def test_a_run_can_be_named_in_several_ways(trained: Trained, scorer: Scorer, video: Path, run: str) -> None:
     named = str(trained.run.bundle) if run == "folder" else run
-    assert load_scorer(named).score(video) == load_scorer(trained.run.id).score(video)
+    assert load_scorer(named, trust_extractors=True).score(video) == scorer.score(video)
 
 
 def test_a_missing_modality_is_said_and_weighs_nothing(scorer: Scorer, video: Path) -> None:
@@ -142,3 +142,21 @@ def test_a_row_is_plain_json(scorer: Scorer, video: Path) -> None:
 def test_an_unknown_run_is_a_usage_error(trained: Trained) -> None:
     with pytest.raises(UsageError, match="no bundle found for 'nonesuch'"):
         load_scorer("nonesuch")
+
+
+def test_extractors_that_are_not_mmsas_own_run_only_when_trusted(trained: Trained) -> None:
+    """A bundle is data from elsewhere: importing a module it names would run that module's code."""
+    with pytest.raises(
+        UsageError, match=r"small_extractors:Loudness.*code that is not part of mmsa.*--trust-extractors"
+    ):
+        load_scorer(trained.run.id)
+
+
+def test_an_unreadable_sidecar_fails_its_file_only(scorer: Scorer, video: Path, tmp_path: Path) -> None:
+    copy = tmp_path / f"copy{video.suffix}"
+    copy.write_bytes(video.read_bytes())
+    copy.with_suffix(".srt").write_bytes(b"\xff\xfe\x00\xd8 no subtitles")
+    first, second = scorer.score_many([copy, video])
+    assert first.error is not None
+    assert "the transcript beside copy" in first.error
+    assert second.error is None
