@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of 
 
 def main() -> None:
     """Run the command line; exit code 0, 1 (some inputs failed) or 2 (usage)."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app()
     except UsageError as error:
@@ -47,6 +49,11 @@ def main() -> None:
         if not isinstance(error, ToolError):
             raise
         _fail(error)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    """A polite kill ends like Ctrl-C: the run is marked as killed, files are closed."""
+    raise KeyboardInterrupt
 
 
 def _fail(error: Exception) -> None:

@@ -101,16 +101,18 @@ class Tracker:
 @contextmanager
 def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
     """A new run; it ends as FINISHED, as FAILED on an error, as KILLED on an interruption."""
+    from mlflow.exceptions import MlflowException
+
     store = client()
-    found = store.get_experiment_by_name(experiment)
-    if found is not None and found.lifecycle_stage == "deleted":
-        raise UsageError(f"the MLflow experiment {experiment!r} is deleted: restore it, or set another experiment")
-    if found is not None:
-        experiment_id = str(found.experiment_id)
-    else:
-        location = (STORE / "artifacts").resolve().as_uri() if is_default_store() else None
-        experiment_id = store.create_experiment(experiment, artifact_location=location)
-    run_id = store.create_run(experiment_id, run_name=name, tags={"mmsa": "train", **tags}).info.run_id
+    try:
+        experiment_id = _experiment(store, experiment)
+        about = {"mmsa": "train", "mlflow.source.name": "mmsa train", "mlflow.source.type": "LOCAL", **tags}
+        run_id = store.create_run(experiment_id, run_name=name, tags=about).info.run_id
+    except MlflowException as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"the MLflow store {tracking_uri()} refuses a run: {reason}. Check MLFLOW_TRACKING_URI"
+        ) from error
     status = "FAILED"
     try:
         yield Tracker(store, run_id, experiment_id)
@@ -120,6 +122,17 @@ def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Tr
         raise
     finally:
         store.set_terminated(run_id, status)
+
+
+def _experiment(store: MlflowClient, name: str) -> str:
+    """The id of an experiment, made where it is not there yet."""
+    found = store.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise UsageError(f"the MLflow experiment {name!r} is deleted: restore it, or set another experiment")
+    if found is not None:
+        return str(found.experiment_id)
+    location = (STORE / "artifacts").resolve().as_uri() if is_default_store() else None
+    return str(store.create_experiment(name, artifact_location=location))
 
 
 def find_bundle(run: str) -> Path:
