@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mmsa.corpus_commands import app as corpus_app
 from mmsa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sentiment and emotion from video: text, speech and face, fused.",
 )
+app.add_typer(corpus_app, name="corpus")
 out = Console()
 err = Console(stderr=True)
 
@@ -179,11 +181,11 @@ def ui(
 
     uri = tracking_uri()
     if uri.startswith(("http://", "https://", "databricks")):
-        out.print(f"The runs are on a tracking server: open {uri} in a browser.")
+        out.print(f"The runs are on a tracking server: open {uri} in a browser.", soft_wrap=True)
         return
     if is_default_store() and not (STORE / "mlflow.db").is_file():
         raise UsageError(f"no run yet in {STORE.resolve()}: run `mmsa train` first, here, or set MLFLOW_TRACKING_URI")
-    out.print(f"MLflow's UI on {uri}: http://{host}:{port} (Ctrl-C ends it)", highlight=False)
+    out.print(f"MLflow's UI on {uri}: http://{host}:{port} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
     os.execv(sys.executable, command)
 
@@ -205,7 +207,7 @@ def doctor(as_json: Json = False) -> None:
             f"[{colour}]{finding.status:8}[/] [bold]{finding.name:11}[/] {_plain(finding.found)}", highlight=False
         )
         if finding.advice and finding.status != "ok":
-            out.print(f"{'':21}→ {_plain(finding.advice)}", highlight=False)
+            out.print(f"{'':21}→ {_plain(finding.advice)}", highlight=False, soft_wrap=True)
     if worst:
         raise typer.Exit(1)
 

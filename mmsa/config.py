@@ -35,12 +35,12 @@ class TrainConfig(BaseModel):
     """A training run.
 
     Attributes:
-        corpus: registry name of the corpus.
-        root: its folder; None looks in `$MMSA_DATA/<corpus>`.
+        corpus: registry name of the corpus, or a table or folder of the user's (see `mmsa.corpora.table`).
+        root: the folder of a registered corpus; None looks in `$MMSA_DATA/<corpus>`.
         fusion: the head's short name or class name.
         head: keyword arguments of the head, beside its sizes.
         modalities: which to use; None takes all that the corpus has.
-        tasks: which to learn; None takes all of the corpus.
+        tasks: which to learn; None takes the corpus's default ones.
         extractors: by modality; those not named keep their default.
         seed: of weights, dropout and the order of batches.
         epochs: at most so many.

@@ -69,9 +69,11 @@ def _torchaudio() -> Finding:
 
 
 def _librosa() -> Finding:
-    import librosa
     import numpy as np
 
+    from extractors.speech.compiled import load_librosa
+
+    librosa = load_librosa()
     tone = np.sin(2 * np.pi * 220 * np.arange(8000) / 16000).astype(np.float32)
     pitch = float(np.median(librosa.yin(tone, fmin=60, fmax=500, sr=16000)))
     good = abs(pitch - 220) < 5

@@ -74,7 +74,7 @@ def load_features(
     todo = {key: extractors[key] for key, folder in folders.items() if not (folder / "store.json").is_file()}
     if todo:
         _fill(corpus, todo, {key: folders[key] for key in todo}, jobs)
-    tables = {key: _open(folder) for key, folder in folders.items()}
+    tables = {key: open_table(folder) for key, folder in folders.items()}
     for key, table in tables.items():
         if table.offsets[-1] == 0:
             reason = next(iter(table.missing.values()), "unknown")
@@ -105,7 +105,8 @@ def _fill(corpus: Corpus, extractors: Mapping[str, Extractor], folders: Mapping[
     from contextlib import ExitStack
 
     with ExitStack() as stack:
-        writers = {key: stack.enter_context(_writer(folders[key], ex)) for key, ex in extractors.items()}
+        opened = {key: table_writer(folders[key], ex.spec, ex.names) for key, ex in extractors.items()}
+        writers = {key: stack.enter_context(writer) for key, writer in opened.items()}
         done = _results(corpus.clips, extractors, jobs)
         label = f"Extracting {', '.join(sorted(extractors))} of {corpus.name}"
         for clip, (sequences, missing) in track(zip(corpus.clips, done, strict=True), label, len(corpus.clips)):
@@ -138,17 +139,26 @@ def _parallel(clips: Sequence[Clip], extractors: Mapping[str, Extractor], worker
     import multiprocessing
     from collections import deque
     from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     specs = {key: extractor.spec.to_dict() for key, extractor in extractors.items()}
     context = multiprocessing.get_context("spawn")  # a forked child would inherit FFmpeg's and torch's threads
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(specs,)) as pool:
-        waiting: deque[Future[Result]] = deque()
-        for clip in clips:
-            waiting.append(pool.submit(_work, clip))
-            if len(waiting) >= 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        waiting: deque[tuple[Clip, Future[Result]]] = deque()
+        try:
+            for clip in clips:
+                waiting.append((clip, pool.submit(_work, clip)))
+                if len(waiting) >= 4 * workers:
+                    yield waiting[0][1].result()
+                    waiting.popleft()
+            while waiting:
+                yield waiting[0][1].result()
+                waiting.popleft()
+        except BrokenProcessPool:
+            raise UsageError(
+                f"a process that extracts features was killed at or soon after the clip {waiting[0][0].id!r}: out of "
+                "memory (try --set jobs=1), or a crash in a library (`mmsa doctor` tries each)"
+            ) from None
 
 
 _worker_extractors: dict[str, Extractor] = {}
@@ -185,18 +195,20 @@ def extract_clip(clip: Clip, extractors: Mapping[str, Extractor]) -> Result:
         return sequences, {key: str(error) if key != "text" else reason for key, reason in missing.items()}
 
 
-class _Writer:
-    """Appends sequences to a table that is being written."""
+class TableWriter:
+    """Appends sequences to a table that is being written; `table_writer` makes one."""
 
-    def __init__(self, folder: Path, extractor: Extractor) -> None:
+    def __init__(self, folder: Path, spec: ExtractorSpec, names: tuple[str, ...]) -> None:
         self.folder = folder
-        self.extractor = extractor
+        self.spec = spec
+        self.names = names
         self.offsets = [0]
         self.missing: dict[str, str] = {}
         self.values = (folder / "values.raw").open("wb")
         self.times = (folder / "times.raw").open("wb")
 
     def add(self, clip_id: str, sequence: FeatureSequence, missing: str | None) -> None:
+        """The next clip's sequence, and why it has no steps where it has none."""
         self.values.write(np.ascontiguousarray(sequence.values).tobytes())
         self.times.write(np.ascontiguousarray(sequence.times).tobytes())
         self.offsets.append(self.offsets[-1] + len(sequence))
@@ -204,6 +216,7 @@ class _Writer:
             self.missing[clip_id] = missing
 
     def close(self) -> None:
+        """Write what describes the table; without it the folder is none."""
         for file in (self.values, self.times):
             file.flush()
             os.fsync(file.fileno())
@@ -211,22 +224,22 @@ class _Writer:
         np.save(self.folder / "offsets.npy", np.asarray(self.offsets, np.int64))
         meta = {
             "format": FORMAT,
-            "spec": self.extractor.spec.to_dict(),
-            "names": list(self.extractor.names),
+            "spec": self.spec.to_dict(),
+            "names": list(self.names),
             "missing": self.missing,
         }
         (self.folder / "store.json").write_text(json.dumps(meta), encoding="utf-8")
 
 
 @contextmanager
-def _writer(folder: Path, extractor: Extractor) -> Iterator[_Writer]:
+def table_writer(folder: Path, spec: ExtractorSpec, names: tuple[str, ...]) -> Iterator[TableWriter]:
     """Write beside the final place and move there at the end, so that half a store never reads as a whole one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}-*"):  # of extractions that were killed, unless one still runs
         if time.time() - left.stat().st_mtime > ABANDONED_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    writer = _Writer(partial, extractor)
+    writer = TableWriter(partial, spec, names)
     try:
         yield writer
         writer.close()
@@ -239,7 +252,12 @@ def _writer(folder: Path, extractor: Extractor) -> Iterator[_Writer]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _open(folder: Path) -> FeatureTable:
+def open_table(folder: Path) -> FeatureTable:
+    """Open a finished table; values and times stay on the disk until they are read.
+
+    Raises:
+        UsageError: it was written by another version of mmsa.
+    """
     meta = json.loads((folder / "store.json").read_text(encoding="utf-8"))
     if meta["format"] != FORMAT:
         raise UsageError(f"{folder} was written by another version of mmsa: delete it, it will be made again")

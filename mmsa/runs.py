@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from extractors.base import Extractor
+    from extractors.spec import ExtractorSpec
     from fusion import FusionHead
     from mmsa.data import SplitData
     from mmsa.evaluation import Predictions
@@ -77,7 +78,7 @@ class Workshop:
     Attributes:
         corpus: the clips.
         tasks: those to learn.
-        extractors: by modality.
+        extractors: by modality; none for features that came ready-made with the corpus.
         tables: features by modality.
     """
 
@@ -85,6 +86,12 @@ class Workshop:
     tasks: tuple[Task, ...]
     extractors: Mapping[str, Extractor]
     tables: Mapping[str, FeatureTable]
+
+    @property
+    def specs(self) -> dict[str, ExtractorSpec]:
+        """What made each modality's features."""
+        made = {key: extractor.spec for key, extractor in self.extractors.items()}
+        return {key: made.get(key, table.spec) for key, table in sorted(self.tables.items())}
 
     def split(self, name: Split) -> SplitData:
         """The data of one split."""
@@ -158,16 +165,21 @@ def choose_device(name: str) -> torch.device:
 def open_workshop(config: TrainConfig) -> Workshop:
     """Load the corpus and its features.
 
+    Features that came ready-made with the corpus are used as they are, unless the configuration names an extractor
+    for their modality.
+
     Raises:
         UsageError: unknown corpus, task, modality or extractor, or a modality that no clip has.
     """
     import extractors as ex
     from mmsa.features import load_features
+    from mmsa.precomputed import open_precomputed
 
     corpus = load_corpus(config.corpus, config.root)
     tasks = _choose_tasks(corpus, config.tasks)
     modalities = config.modalities or _modalities_of(corpus)
-    wanted = {key: config.extractor(key) for key in sorted(modalities)}
+    ready = sorted(key for key in modalities if key in corpus.features and key not in config.extractors)
+    wanted = {key: config.extractor(key) for key in sorted(set(modalities) - set(ready))}
     try:
         built = {key: ex.build(choice.name, **choice.parameters) for key, choice in wanted.items()}
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -178,21 +190,24 @@ def open_workshop(config: TrainConfig) -> Workshop:
     for split in SPLITS:
         if not corpus.split(split):
             raise UsageError(f"the corpus {corpus.name} has no {split} split: training needs train, valid and test")
-    return Workshop(corpus, tasks, built, load_features(corpus, built, jobs=config.jobs))
+    tables = {key: open_precomputed(corpus, key) for key in ready}
+    return Workshop(corpus, tasks, built, {**tables, **load_features(corpus, built, jobs=config.jobs)})
 
 
 def _modalities_of(corpus: Corpus) -> tuple[str, ...]:
     media = any(clip.media is not None for clip in corpus.clips)
     text = any(clip.transcript for clip in corpus.clips)
-    return (*(("audio", "vision") if media else ()), *(("text",) if text else ()))
+    extracted = (*(("audio", "vision") if media else ()), *(("text",) if text else ()))
+    return tuple(sorted({*extracted, *corpus.features}))
 
 
 def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, ...]:
     by_name = {task.name: task for task in corpus.tasks}
-    for name in names or ():
+    wanted = names or corpus.default_tasks or tuple(by_name)
+    for name in wanted:
         if name not in by_name:
             raise unknown(f"task of the corpus {corpus.name}", name, by_name)
-    return tuple(by_name[name] for name in names) if names else corpus.tasks
+    return tuple(by_name[name] for name in wanted)
 
 
 def _train_one(
@@ -209,9 +224,9 @@ def _train_one(
     model = MultimodalModel(model_config(config, shop))
     modalities = tuple(model.config.input_dims)
     notes = tuple(filter(None, (shop.corpus.note, *summarise_missing(shop.tables))))
-    experiment = config.experiment or f"mmsa-{config.corpus}"
+    experiment = config.experiment or f"mmsa-{shop.corpus.name}"
     name = f"{model.config.head}-{'+'.join(modalities)}-seed{config.seed}"
-    tags = {"mmsa.corpus": config.corpus, "mmsa.head": model.config.head, "mmsa.modalities": "+".join(modalities)}
+    tags = {"mmsa.corpus": shop.corpus.name, "mmsa.head": model.config.head, "mmsa.modalities": "+".join(modalities)}
     with open_run(experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}) as run:
         run.params(_params(config, model, shop))
 
@@ -326,7 +341,7 @@ def _params(config: TrainConfig, model: MultimodalModel, shop: Workshop) -> dict
     params: dict[str, object] = {**settings, "modalities": "+".join(model.config.input_dims)}
     params["tasks"] = "+".join(task.name for task in shop.tasks)
     params.update({f"head.{key}": value for key, value in config.head.items()})
-    params.update({f"extractor.{key}": ex.spec.to_json() for key, ex in shop.extractors.items()})
+    params.update({f"extractor.{key}": spec.to_json() for key, spec in shop.specs.items()})
     params["parameters"] = sum(p.numel() for p in model.parameters())
     params.update({f"clips.{split}": len(shop.corpus.split(split)) for split in SPLITS})
     params.update({f"version.{key}": value for key, value in library_versions().items()})
@@ -346,9 +361,8 @@ def _log_artifacts(
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        specs = {key: extractor.spec for key, extractor in shop.extractors.items()}
         bundle = Bundle(
-            model.cpu(), shop.tasks, specs, shop.corpus.name, shop.corpus.note, library_versions(), baseline
+            model.cpu(), shop.tasks, shop.specs, shop.corpus.name, shop.corpus.note, library_versions(), baseline
         )
         bundle.save(folder / BUNDLE)
         pictures = folder / "pictures"

@@ -120,12 +120,15 @@ class Scorer:
             someone else may name any module that lies on the import path.
 
     Raises:
-        UsageError: an extractor of the bundle cannot be built here, or is not trusted.
+        UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
+            features that came ready-made.
     """
 
     def __init__(self, bundle: Bundle, *, trust_extractors: bool = False) -> None:
         import extractors as ex
+        from mmsa.precomputed import refuse_precomputed
 
+        refuse_precomputed(bundle.extractors)
         foreign = sorted({spec.name for spec in bundle.extractors.values()} - set(ex.available()))
         if foreign and not trust_extractors:
             raise UsageError(

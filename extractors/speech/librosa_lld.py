@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, check_range, make_spec
+from extractors.speech.compiled import load_librosa
 from extractors.speech.framing import WindowedStream
 
 _SPECTRAL = (
@@ -138,8 +139,7 @@ class LibrosaLLD(AudioExtractor):
 
     def _compute(self, signal: NDArray[np.float32]) -> NDArray[np.float64]:
         """Rows of `mfcc | energy | f0_hz | r | spectral | contrast`, one per window."""
-        import librosa
-
+        librosa = load_librosa()
         windows = librosa.util.frame(signal, frame_length=self._window, hop_length=self.hop_samples)  # (W, T)
         hann = librosa.filters.get_window("hann", self._window)[:, None]
         magnitude = np.abs(np.fft.rfft(windows * hann, axis=0))  # (F, T)
@@ -155,8 +155,7 @@ class LibrosaLLD(AudioExtractor):
         return np.asarray(np.concatenate(rows).T)
 
     def _cepstra(self, magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
-        import librosa
-
+        librosa = load_librosa()
         mel = librosa.feature.melspectrogram(
             S=magnitude**2, sr=self.sample_rate_hz, n_fft=self._window, n_mels=_MEL_BANDS
         )
@@ -169,8 +168,7 @@ class LibrosaLLD(AudioExtractor):
         self, signal: NDArray[np.float32], windows: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """F0 in Hz and the normalised cross-correlation at its period, per window."""
-        import librosa
-
+        librosa = load_librosa()
         f0_hz = librosa.yin(
             signal,
             fmin=self._lowest,
@@ -187,8 +185,7 @@ class LibrosaLLD(AudioExtractor):
         return f0_hz, np.clip(correlation, 0.0, 1.0)
 
     def _spectral(self, signal: NDArray[np.float32], magnitude: NDArray[np.float64]) -> NDArray[np.float64]:
-        import librosa
-
+        librosa = load_librosa()
         rate, length, hop = self.sample_rate_hz, self._window, self.hop_samples
         power = magnitude**2
         hz = np.fft.rfftfreq(length, 1 / rate)
@@ -230,8 +227,7 @@ class LibrosaLLD(AudioExtractor):
 
     def _finish(self, rows: NDArray[np.float64], loud: NDArray[np.bool_]) -> NDArray[np.float64]:
         """From per-window rows to features: differences, F0 in semitones, voicing."""
-        import librosa
-
+        librosa = load_librosa()
         count = self._mfcc_count
         with_energy = rows[:, : count + 1].copy()
         with_energy[:, count] = np.maximum(with_energy[:, count], self._silence_db)

@@ -13,8 +13,25 @@ from mmsa.errors import UsageError, unknown
 
 __all__ = ["CORPORA", "SPLITS", "Clip", "Corpus", "Split", "load_corpus"]
 
-CORPORA = {"demo": "mmsa.corpora.demo:load_demo", "meld": "mmsa.corpora.meld:load_meld"}
+CORPORA = {
+    "demo": "mmsa.corpora.demo:load_demo",
+    "emorynlp": "mmsa.corpora.emorynlp:load_emorynlp",
+    "iemocap": "mmsa.corpora.iemocap:load_iemocap",
+    **{f"iemocap-session{n}": f"mmsa.corpora.iemocap:session_{n}" for n in range(1, 6)},
+    "meld": "mmsa.corpora.meld:load_meld",
+    "mosei": "mmsa.corpora.mosei:load_mosei",
+    "mosi": "mmsa.corpora.mosi:load_mosi",
+    "mustard": "mmsa.corpora.mustard:load_mustard",
+    **{f"mustard-fold{n}": f"mmsa.corpora.mustard:fold_{n}" for n in range(5)},
+    "mustard-speaker-independent": "mmsa.corpora.mustard:load_speaker_independent",
+    "sims": "mmsa.corpora.sims:load_sims",
+    "sims-en": "mmsa.corpora.sims:load_sims_en",
+    "simsv2": "mmsa.corpora.sims:load_simsv2",
+}
 """Adapter by corpus name: `"module:function"`, imported at use."""
+
+FOLDERS = {name: name.split("-")[0] for name in CORPORA if "-" in name}
+"""Folder in `$MMSA_DATA` of a corpus that shares one with others: what stands before the hyphen."""
 
 RENDERED = frozenset({"demo"})
 """Corpora that need no folder of the user's."""
@@ -24,15 +41,16 @@ def load_corpus(name: str, root: Path | str | None = None) -> Corpus:
     """Read a corpus.
 
     Args:
-        name: one of `CORPORA`.
-        root: the folder that holds the corpus in its official layout. None looks in `$MMSA_DATA/<name>`; the
-            demo corpus needs no folder.
+        name: one of `CORPORA`, or a corpus of the user's: the path of a table, of a folder that holds one, or such a
+            folder's name in `$MMSA_DATA` (see `mmsa.corpora.table`).
+        root: the folder that holds the corpus in its official layout. None looks in `$MMSA_DATA` (see `find_root`);
+            the demo corpus needs no folder.
 
     Raises:
         UsageError: unknown name, no folder, or a layout that is not the official one.
     """
     if name not in CORPORA:
-        raise unknown("corpus", name, CORPORA)
+        return _load_own(name, root)
     module, function = CORPORA[name].split(":")
     adapter = getattr(import_module(module), function)
     if name in RENDERED:
@@ -42,19 +60,30 @@ def load_corpus(name: str, root: Path | str | None = None) -> Corpus:
     return cast(Callable[[Path], Corpus], adapter)(find_root(name, root))
 
 
+def _load_own(name: str, root: Path | str | None) -> Corpus:
+    from mmsa.corpora.table import find_table, load_table
+
+    table = find_table(name)
+    if table is None:
+        raise unknown("corpus", name, CORPORA)
+    if root is not None:
+        raise UsageError(f"{table} is a corpus by itself: leave --root {root} out")
+    return load_table(table)
+
+
 def find_root(name: str, root: Path | str | None) -> Path:
-    """The folder of a corpus: the given one, or `$MMSA_DATA/<name>`.
+    """The folder of a corpus: the given one, or the one in `$MMSA_DATA` named as the corpus or as in `FOLDERS`.
 
     Raises:
         UsageError: neither is there.
     """
-    data = os.environ.get("MMSA_DATA")
+    data, shared = os.environ.get("MMSA_DATA"), FOLDERS.get(name, name)
     if root is None and not data:
         raise UsageError(
             f"the corpus {name!r} is not part of mmsa: give its folder with --root FOLDER, "
-            f"or set MMSA_DATA to a folder that holds {name}/"
+            f"or set MMSA_DATA to a folder that holds {shared}/"
         )
-    folder = Path(root) if root is not None else Path(data or "") / name
+    folder = Path(root) if root is not None else Path(data or "") / shared
     if not folder.is_dir():
         raise UsageError(f"no folder {folder}: give the folder of the corpus {name!r} with --root FOLDER")
     return folder

@@ -54,15 +54,20 @@ class Corpus:
         clips: every clip, in a stable order.
         tasks: what can be learned from the labels; the first is what models are selected on.
         note: one sentence that must be read with any number computed on this corpus, or "".
+        default_tasks: names of the tasks that are learned when none are asked for; empty is all of `tasks`.
+        features: by modality, the folder of ready-made features (see `mmsa.precomputed`), in the order of `clips`.
 
     Raises:
-        ValueError: no clips, two clips with one id, an unknown split, or a label out of its task's range.
+        ValueError: no clips, two clips with one id, an unknown split, a label out of its task's range, or a default
+            task that is not among the tasks.
     """
 
     name: str
     clips: tuple[Clip, ...]
     tasks: tuple[Task, ...]
     note: str = ""
+    default_tasks: tuple[str, ...] = ()
+    features: Mapping[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.clips:
@@ -71,6 +76,8 @@ class Corpus:
         if twice:
             raise ValueError(f"corpus {self.name!r}: clip ids must be unique; given twice: {', '.join(twice[:5])}")
         by_name = {task.name: task for task in self.tasks}
+        if not set(self.default_tasks) <= set(by_name):
+            raise ValueError(f"default tasks {list(self.default_tasks)} must be among the tasks {sorted(by_name)}")
         for clip in self.clips:
             if clip.split not in SPLITS:
                 raise ValueError(f"clip {clip.id!r}: split must be one of {SPLITS}, not {clip.split!r}")

@@ -46,3 +46,12 @@ def test_a_corpus_that_contradicts_itself_is_refused(clips: list[dict[str, Any]]
     made = tuple(Clip(**{"id": "a", "split": "train", "labels": {}, **clip}) for clip in clips)
     with pytest.raises(ValueError, match=message):
         Corpus("made", made, TASKS)
+
+
+def test_default_tasks_must_be_tasks_of_the_corpus() -> None:
+    clips = (Clip("a", "train", {}),)
+    assert Corpus("made", clips, TASKS, default_tasks=("emotion",)).default_tasks == ("emotion",)
+    with pytest.raises(
+        ValueError, match=r"default tasks \['mood'\] must be among the tasks \['emotion', 'sentiment'\]"
+    ):
+        Corpus("made", clips, TASKS, default_tasks=("mood",))

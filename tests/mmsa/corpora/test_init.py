@@ -33,6 +33,21 @@ def test_the_given_folder_wins_over_the_environment(tmp_path: Path, monkeypatch:
     assert find_root("meld", tmp_path / "mine") == tmp_path / "mine"
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("sims-en", "sims"), ("mustard-fold3", "mustard"), ("iemocap-session2", "iemocap"), ("sims", "sims")],
+)
+def test_variants_of_a_corpus_share_its_folder(
+    name: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMSA_DATA", raising=False)
+    with pytest.raises(UsageError, match=rf"the corpus '{name}' .* a folder that holds {folder}/"):
+        find_root(name, None)
+    monkeypatch.setenv("MMSA_DATA", str(tmp_path))
+    (tmp_path / folder).mkdir()
+    assert find_root(name, None) == tmp_path / folder
+
+
 def test_without_any_folder_the_message_says_both_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     for value in (None, ""):
         if value is None:

@@ -1,0 +1,153 @@
+"""The commands `mmsa corpus list`, `check` and `import`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmsa.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmsa.corpora.check import Report
+    from mmsa.corpora.mmsa_pickle import Imported
+
+app = typer.Typer(no_args_is_help=True, help="Corpora: which there are, what one holds, feature files as a corpus.")
+out = Console()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+SHOWN = 10
+
+
+@app.command("list")
+def list_corpora(as_json: Json = False) -> None:
+    """List the registered corpora and where they are looked for."""
+    from mmsa.corpora import CORPORA, RENDERED, find_root
+
+    table = Table("corpus", "folder", title="Corpora")
+    for name in CORPORA:
+        try:
+            folder = "" if name in RENDERED else str(find_root(name, None))
+        except UsageError:
+            folder = None
+        if as_json:
+            typer.echo(json.dumps({"name": name, "rendered": name in RENDERED, "folder": folder}))
+        shown = "renders itself" if name in RENDERED else "not found: give --root FOLDER, or set MMSA_DATA"
+        table.add_row(name, escape(folder or shown))
+    if not as_json:
+        out.print(table)
+        out.print("Your own: --corpus TABLE.csv, or a folder that `mmsa corpus import` made.", highlight=False)
+
+
+@app.command()
+def check(
+    corpus: Annotated[str, typer.Argument(help="A name, a table, or a folder with a corpus.")],
+    root: Annotated[Path | None, typer.Option(help="The folder of a corpus given by name.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a corpus holds, what is missing and what is inconsistent; exit code 1 where there are problems."""
+    from mmsa.corpora.check import check as check_corpus
+
+    report = check_corpus(corpus, root)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict()))
+        for finding in report.findings:
+            typer.echo(json.dumps(finding.to_dict()))
+    else:
+        _print_report(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command("import")
+def import_(
+    pickle: Annotated[Path, typer.Argument(help="Feature file of MMSA, MMSA-FET or MultiBench.")],
+    name: Annotated[str, typer.Option(help="Of the corpus that is made.")],
+    output: Annotated[Path | None, typer.Option(help="Folder to make; without it, ./NAME.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="mosi, sims, or a range such as 0,5. Default: by the labels.")
+    ] = None,
+    padding: Annotated[str | None, typer.Option(help="left or right. Default: found out.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a corpus of a feature file, to train on without any extractor; nothing in the file is run."""
+    from mmsa.corpora.mmsa_pickle import import_pickle
+
+    made = import_pickle(pickle, output or Path(name), name=name, labels=_range(labels), padding=_side(padding))
+    if as_json:
+        typer.echo(json.dumps(made.to_dict()))
+    else:
+        _print_import(made)
+
+
+def _range(given: str | None) -> str | tuple[float, float] | None:
+    if given is None or "," not in given:
+        return given
+    try:
+        low, high = (float(part) for part in given.split(","))
+    except ValueError:
+        raise UsageError(f"--labels takes mosi, sims or two numbers such as 0,5, not {given!r}") from None
+    return low, high
+
+
+def _side(given: str | None) -> Literal["left", "right"] | None:
+    match given:
+        case None | "left" | "right":
+            return given
+    raise UsageError(f"--padding takes left or right, not {given!r}")
+
+
+def _print_report(report: Report) -> None:
+    table = Table("", "", title=f"The corpus {report.name}", show_header=False)
+    total = sum(report.clips.values())
+    table.add_row("clips", ", ".join(f"{split} {count}" for split, count in report.clips.items()))
+    table.add_row("media files", f"{report.media} of {total} clips")
+    table.add_row("transcripts", f"{report.transcripts} of {total} clips")
+    if report.speakers:
+        table.add_row("speakers", str(report.speakers))
+    if report.features:
+        table.add_row("features", ", ".join(report.features))
+    for task, labels in report.labels.items():
+        table.add_row(task, escape(", ".join(f"{key} {_shown(value)}" for key, value in labels.items())))
+    out.print(table)
+    for severity, colour in (("problem", "red"), ("note", "yellow")):
+        by_kind: dict[str, list[str]] = {}
+        for finding in report.findings:
+            if finding.severity == severity:
+                where = f"{finding.clip}: " if finding.clip else ""
+                by_kind.setdefault(finding.kind, []).append(where + finding.message)
+        for kind, lines in by_kind.items():
+            out.print(f"[bold {colour}]{severity}[/], {escape(kind)} ({len(lines)}):", highlight=False)
+            for line in lines[:SHOWN]:
+                out.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+            if len(lines) > SHOWN:
+                out.print(f"  and {len(lines) - SHOWN} more: --json lists them all")
+    if not report.problems:
+        out.print("[green]No problems found.[/]")
+
+
+def _shown(value: float) -> str:
+    return f"{value:g}" if value == int(value) else f"{value:.2f}"
+
+
+def _print_import(made: Imported) -> None:
+    counts = ", ".join(f"{split} {count}" for split, count in made.clips.items())
+    table = Table("modality", "features", "clips", "longest", "padding", "lengths from", title=f"{made.name}: {counts}")
+    for key, report in made.modalities.items():
+        cells: list[Any] = [
+            report.features,
+            report.clips,
+            f"{report.longest_steps} steps",
+            report.padding,
+            report.lengths,
+        ]
+        table.add_row(key, *map(str, cells))
+    out.print(table)
+    for note in made.notes:
+        out.print(f"Note: {escape(note)}", highlight=False, soft_wrap=True)
+    out.print(f"Train on it: mmsa train --corpus {escape(str(made.folder))}", highlight=False, soft_wrap=True)
