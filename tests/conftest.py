@@ -18,3 +18,8 @@ def pytest_configure(config: pytest.Config) -> None:
         from extractors.speech.compiled import load_librosa
 
         load_librosa()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker sits idle while another is on the last long one."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
