@@ -103,15 +103,24 @@ class SelfMM(FusionHead):
         """Predict together and alone; `representations["present"]` `(B, M)` is 1 where a modality is there."""
         present = stack_present(inputs)  # (B, M)
         encoded = [encoder(sequence) for encoder, sequence in zip(self.encoders, inputs.values(), strict=True)]
-        joined = concatenate_present(torch.stack(encoded, dim=1), present)
-        fused = torch.relu(self.fused(self.dropout(joined)))
+        return self.predict(dict(zip(inputs, encoded, strict=True)), torch.stack(encoded, dim=1), present)
+
+    def predict(self, alone: Mapping[str, Tensor], together: Tensor, present: Tensor) -> FusionOutput:
+        """From vectors to predictions, representations and unimodal outputs.
+
+        Args:
+            alone: per modality `(B, H)`: what its own prediction comes from.
+            together: `(B, M, H)`: what the fused prediction comes from.
+            present: `(B, M)` bool.
+        """
+        fused = torch.relu(self.fused(self.dropout(concatenate_present(together, present))))
         named = {"fusion": fused, "present": present.to(fused.dtype)}
         unimodal = {}
-        for m, key in enumerate(inputs):
-            own = torch.relu(self.specific[m](self.dropout(encoded[m])))
-            named[key] = own.masked_fill(~present[:, m, None], 0.0)
-            alone = self.unimodal_outputs[m](named[key]).masked_fill(~present[:, m, None], 0.0)
-            unimodal[key] = torch.where(self.detached, alone.detach(), alone) if self.training else alone
+        for m, (key, vector) in enumerate(alone.items()):
+            missing = ~present[:, m, None]
+            named[key] = torch.relu(self.specific[m](self.dropout(vector))).masked_fill(missing, 0.0)
+            own = self.unimodal_outputs[m](named[key]).masked_fill(missing, 0.0)
+            unimodal[key] = torch.where(self.detached, own.detach(), own) if self.training else own
         return FusionOutput(prediction=self.output(fused), unimodal=unimodal, representations=named)
 
     def target_losses(self, output: FusionOutput, target: Tensor, index: Tensor) -> dict[str, Tensor]:

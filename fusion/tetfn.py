@@ -12,7 +12,6 @@ from fusion.attention import TransformerLayer, sinusoidal_positions
 from fusion.encoders import EncoderName, PoolingName, UnimodalEncoder
 from fusion.grid import at_most
 from fusion.head import stack_present
-from fusion.joining import concatenate_present
 from fusion.output import FusionOutput
 from fusion.pooling import AttentionPooling
 from fusion.primary import choose_primary
@@ -200,15 +199,7 @@ class TETFN(SelfMM):
         }
         states = {key: _with_positions(sequence) for key, (sequence, _) in encoded.items()}
         enhanced = torch.stack([enhancer(states) for enhancer in self.enhancers], dim=1)  # (B, M, H)
-        fused = torch.relu(self.fused(self.dropout(concatenate_present(enhanced, present))))
-        named = {"fusion": fused, "present": present.to(fused.dtype)}
-        unimodal = {}
-        for m, (key, (_, vector)) in enumerate(encoded.items()):
-            missing = ~present[:, m, None]
-            named[key] = torch.relu(self.specific[m](self.dropout(vector))).masked_fill(missing, 0.0)
-            alone = self.unimodal_outputs[m](named[key]).masked_fill(missing, 0.0)
-            unimodal[key] = torch.where(self.detached, alone.detach(), alone) if self.training else alone
-        return FusionOutput(prediction=self.output(fused), unimodal=unimodal, representations=named)
+        return self.predict({key: vector for key, (_, vector) in encoded.items()}, enhanced, present)
 
 
 def _cross_layer(hidden_dim: int, heads: int, dropout: float) -> TransformerLayer:
