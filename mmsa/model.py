@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,21 +106,32 @@ def build_head(config: ModelConfig) -> FusionHead:
     Raises:
         UsageError: unknown head, unknown option, or a value the head refuses.
     """
-    import inspect
-
+    kind = check_options(config.head, config.head_options)
     try:
-        kind = head_class(config.head)
-        options = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
-        unknown = sorted(set(config.head_options) - set(options))
-        if unknown:
-            raise UsageError(f"{kind.__name__} takes no {', '.join(unknown)}; its options are {', '.join(options)}")
         return kind(input_dims=config.input_dims, output_dim=config.output_dim, **config.head_options)
-    except UsageError:
-        raise
     except ValueError as error:
         raise UsageError(str(error)) from None
     except (TypeError, RuntimeError, ArithmeticError) as error:  # what torch says of a size that is none
         raise UsageError(f"the head {config.head!r} cannot be built with {config.head_options}: {error}") from None
+
+
+def check_options(name: str, options: Collection[str]) -> type[FusionHead]:
+    """The head of this name, if it takes options of these names.
+
+    Raises:
+        UsageError: unknown head or option.
+    """
+    import inspect
+
+    try:
+        kind = head_class(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    known = [p.name for p in inspect.signature(kind).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(f"{kind.__name__} takes no {', '.join(unknown)}; its options are {', '.join(known)}")
+    return kind
 
 
 def split_outputs(tasks: Sequence[Task], prediction: Tensor) -> dict[str, Tensor]:

@@ -124,25 +124,15 @@ def train_seeds(
     """
     import torch
 
+    from mmsa.model import check_options
+
     device = choose_device(config.device)
-    check_head(config)
+    check_options(config.fusion, config.head)
     shop = open_workshop(config)
     for seed in seeds:
         seeded = config.model_copy(update={"seed": seed})
         torch.manual_seed(seed)
         yield _train_one(seeded, shop, device, on_epoch)
-
-
-def check_head(config: TrainConfig) -> None:
-    """Refuse an unknown head, or options it does not take, before anything is extracted.
-
-    Raises:
-        UsageError: no such head, or it refuses an option.
-    """
-    from mmsa.model import ModelConfig, build_head
-
-    modalities = config.modalities or ("audio", "text", "vision")
-    build_head(ModelConfig(config.fusion, dict.fromkeys(modalities, 2), 2, dict(config.head)))
 
 
 def choose_device(name: str) -> torch.device:
@@ -163,16 +153,18 @@ def choose_device(name: str) -> torch.device:
 
 
 def open_workshop(config: TrainConfig) -> Workshop:
-    """Load the corpus and its features.
+    """Load the corpus and its features. What the head refuses is said before anything is extracted.
 
     Features that came ready-made with the corpus are used as they are, unless the configuration names an extractor
     for their modality.
 
     Raises:
-        UsageError: unknown corpus, task, modality or extractor, or a modality that no clip has.
+        UsageError: unknown corpus, task, modality or extractor, a modality that no clip has, or a head that cannot be
+            built for these sizes.
     """
     import extractors as ex
     from mmsa.features import load_features
+    from mmsa.model import build_head
     from mmsa.precomputed import open_precomputed
 
     corpus = load_corpus(config.corpus, config.root)
@@ -191,6 +183,9 @@ def open_workshop(config: TrainConfig) -> Workshop:
         if not corpus.split(split):
             raise UsageError(f"the corpus {corpus.name} has no {split} split: training needs train, valid and test")
     tables = {key: open_precomputed(corpus, key) for key in ready}
+    sizes = {key: len(table.names) for key, table in tables.items()}
+    sizes.update({key: len(extractor.names) for key, extractor in built.items()})
+    build_head(_sized(config, sizes, tasks))
     return Workshop(corpus, tasks, built, {**tables, **load_features(corpus, built, jobs=config.jobs)})
 
 
@@ -216,7 +211,7 @@ def _train_one(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] | None,
 ) -> Run:
-    from mmsa.evaluation import predict
+    from mmsa.evaluation import modality_subsets, predict
     from mmsa.features import summarise_missing
     from mmsa.model import MultimodalModel
     from mmsa.training import fit
@@ -239,9 +234,13 @@ def _train_one(
         history = fit(model, shop.split("train"), shop.split("valid"), shop.tasks, config, device=device, on_epoch=log)
         seconds = time.perf_counter() - start
         test = shop.split("test")
-        predictions = predict(model, test, shop.tasks, device=device)
-        metrics = _subset_metrics(model, test, shop.tasks, device)
-        _log_results(run, metrics, seconds, history)
+        found = {
+            "+".join(subset): predict(model, test, shop.tasks, device=device, modalities=subset)
+            for subset in modality_subsets(modalities)
+        }
+        predictions = found["+".join(modalities)]
+        metrics = {subset: own.metrics(shop.tasks) for subset, own in found.items()}
+        _log_results(run, metrics, "+".join(modalities), seconds, history)
         baseline = _mean_prediction(model, shop, device)
         _log_artifacts(run, model, shop, predictions, history, config, baseline)
     return Run(
@@ -265,15 +264,19 @@ def model_config(config: TrainConfig, shop: Workshop) -> ModelConfig:
     Raises:
         ValueError: no such head.
     """
+    return _sized(config, {key: len(table.names) for key, table in shop.tables.items()}, shop.tasks)
+
+
+def _sized(config: TrainConfig, sizes: Mapping[str, int], tasks: Sequence[Task]) -> ModelConfig:
     from fusion import head_class
     from mmsa.model import ModelConfig
 
     kind = head_class(config.fusion)
     return ModelConfig(
         head=kind.name,
-        input_dims={key: len(table.names) for key, table in sorted(shop.tables.items())},
-        output_dim=sum(task.output_dim for task in shop.tasks),
-        head_options={**_options_from_tasks(kind, shop.tasks), **config.head},
+        input_dims=dict(sorted(sizes.items())),
+        output_dim=sum(task.output_dim for task in tasks),
+        head_options={**_options_from_tasks(kind, tasks), **config.head},
         grid_steps=config.grid_steps,
     )
 
@@ -291,20 +294,6 @@ def _options_from_tasks(kind: type[FusionHead], tasks: Sequence[Task]) -> dict[s
     derived: dict[str, object] = {"label_columns": columns, "label_range": reach}
     taken = inspect.signature(kind).parameters
     return {key: value for key, value in derived.items() if key in taken}
-
-
-def _subset_metrics(
-    model: MultimodalModel,
-    test: SplitData,
-    tasks: Sequence[Task],
-    device: torch.device,
-) -> dict[str, dict[str, float]]:
-    from mmsa.evaluation import modality_subsets, predict
-
-    return {
-        "+".join(subset): predict(model, test, tasks, device=device, modalities=subset).metrics(tasks)
-        for subset in modality_subsets(tuple(model.config.input_dims))
-    }
 
 
 def _mean_prediction(model: MultimodalModel, shop: Workshop, device: torch.device) -> tuple[float, ...]:
@@ -326,8 +315,9 @@ def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
     return values
 
 
-def _log_results(run: Tracker, metrics: Mapping[str, Mapping[str, float]], seconds: float, history: History) -> None:
-    full = max(metrics, key=lambda key: key.count("+"))
+def _log_results(
+    run: Tracker, metrics: Mapping[str, Mapping[str, float]], full: str, seconds: float, history: History
+) -> None:
     values = {f"test/{key}": value for key, value in metrics[full].items()}
     for subset, found in metrics.items():
         values.update({f"test-{subset.replace('+', '-')}/{key}": value for key, value in found.items()})

@@ -52,7 +52,7 @@ class Corpus:
     Attributes:
         name: the registry name.
         clips: every clip, in a stable order.
-        tasks: what can be learned from the labels; the first is what models are selected on.
+        tasks: what can be learned from the labels; a model is selected on the loss of all those it learns.
         note: one sentence that must be read with any number computed on this corpus, or "".
         default_tasks: names of the tasks that are learned when none are asked for; empty is all of `tasks`.
         features: by modality, the folder of ready-made features (see `mmsa.precomputed`), in the order of `clips`.

@@ -17,7 +17,7 @@ and those that the description lists as `attributes` or `arrays`; any other is a
 unseen. The description is `NAME.yaml` or `NAME.json`:
 
 ```yaml
-tasks:                      # required; the first is what models are selected on
+tasks:                      # required; what can be learned from the labels
   sentiment: {kind: regression, low: -3, high: 3, metrics: mosi}    # or sims, or plain, which is the default
   emotion: {kind: classification, classes: [calm, glad]}
 default_tasks: [sentiment]  # learned when none are asked for; all of them without this

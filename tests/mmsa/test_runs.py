@@ -154,6 +154,15 @@ def test_heads_with_pseudo_labels_are_told_which_outputs_are_scores(untrained: T
     assert model_config(given, shop).head_options == {"label_columns": [2], "label_range": 2.0}
 
 
+def test_options_are_judged_by_the_sizes_of_the_corpus(untrained: TrainConfig) -> None:
+    """Emotion has two outputs and sentiment one: output 2 is there, output 3 is not."""
+    config = changed(untrained, fusion="self_mm", tasks=("emotion", "sentiment"))
+    run = next(train_seeds(changed(config, head={"hidden_dim": 4, "label_columns": [2]}), (1,)))
+    assert run.head == "self_mm"
+    with pytest.raises(UsageError, match=r"label_columns must be different outputs in 0\.\.2, not \(3,\)"):
+        open_workshop(changed(config, head={"hidden_dim": 4, "label_columns": [3]}))
+
+
 class TestRefusals:
     """What cannot be done is said before anything is extracted, and leaves no run."""
 
