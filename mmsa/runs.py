@@ -122,8 +122,6 @@ def train_seeds(
     Raises:
         UsageError: the configuration asks for what cannot be done.
     """
-    import torch
-
     from mmsa.model import check_options
 
     device = choose_device(config.device)
@@ -131,8 +129,7 @@ def train_seeds(
     shop = open_workshop(config)
     for seed in seeds:
         seeded = config.model_copy(update={"seed": seed})
-        torch.manual_seed(seed)
-        yield _train_one(seeded, shop, device, on_epoch)
+        yield train_on(seeded, shop, device=device, on_epoch=on_epoch)
 
 
 def choose_device(name: str) -> torch.device:
@@ -205,24 +202,38 @@ def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, 
     return tuple(by_name[name] for name in wanted)
 
 
-def _train_one(
+def train_on(
     config: TrainConfig,
     shop: Workshop,
+    *,
     device: torch.device,
-    on_epoch: Callable[[Epoch], None] | None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+    parent: str | None = None,
 ) -> Run:
+    """Train one model on features that are open already, evaluate it on the test split, and leave both in MLflow.
+
+    Args:
+        config: its seed decides the weights, dropout and the order of batches.
+        shop: from `open_workshop`.
+        device: where to train.
+        on_epoch: called after each epoch.
+        parent: id of the MLflow run that this one is nested in.
+    """
+    import torch
+
     from mmsa.evaluation import modality_subsets, predict
     from mmsa.features import summarise_missing
     from mmsa.model import MultimodalModel
     from mmsa.training import fit
 
+    torch.manual_seed(config.seed)
     model = MultimodalModel(model_config(config, shop))
     modalities = tuple(model.config.input_dims)
     notes = tuple(filter(None, (shop.corpus.note, *summarise_missing(shop.tables))))
     experiment = config.experiment or f"mmsa-{shop.corpus.name}"
     name = f"{model.config.head}-{'+'.join(modalities)}-seed{config.seed}"
     tags = {"mmsa.corpus": shop.corpus.name, "mmsa.head": model.config.head, "mmsa.modalities": "+".join(modalities)}
-    with open_run(experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}) as run:
+    with open_run(experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}, parent) as run:
         run.params(_params(config, model, shop))
 
         def log(epoch: Epoch) -> None:

@@ -99,14 +99,26 @@ class Tracker:
 
 
 @contextmanager
-def open_run(experiment: str, name: str, tags: Mapping[str, str]) -> Iterator[Tracker]:
-    """A new run; it ends as FINISHED, as FAILED on an error, as KILLED on an interruption."""
+def open_run(
+    experiment: str, name: str, tags: Mapping[str, str], parent: str | None = None, kind: str = "train"
+) -> Iterator[Tracker]:
+    """A new run; it ends as FINISHED, as FAILED on an error, as KILLED on an interruption.
+
+    Args:
+        experiment: made where it is not there yet.
+        name: of the run.
+        tags: of the run.
+        parent: id of the run that this one is nested in.
+        kind: the command that made it; `find_bundle("latest")` looks at `"train"` alone.
+    """
     from mlflow.exceptions import MlflowException
 
     store = client()
     try:
         experiment_id = _experiment(store, experiment)
-        about = {"mmsa": "train", "mlflow.source.name": "mmsa train", "mlflow.source.type": "LOCAL", **tags}
+        about = {"mmsa": kind, "mlflow.source.name": f"mmsa {kind}", "mlflow.source.type": "LOCAL", **tags}
+        if parent is not None:
+            about["mlflow.parentRunId"] = parent
         run_id = store.create_run(experiment_id, run_name=name, tags=about).info.run_id
     except MlflowException as error:
         reason = str(error).splitlines()[0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import sys
 import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 MakeCorpus = Callable[..., Corpus]
 MakeTable = Callable[..., FeatureTable]
+Mmsa = Callable[..., tuple[int, str, str]]
 WriteWav = Callable[[Path, Sequence[float]], Path]
 
 
@@ -184,3 +186,22 @@ def untrained(_finished: Trained, workspace: Path, monkeypatch: pytest.MonkeyPat
     """The configuration of `trained`, from inside a working directory of its own without any run or feature."""
     _use_small(monkeypatch, workspace)
     return _finished.config
+
+
+@pytest.fixture
+def run_mmsa(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Mmsa:
+    """`(*words)` → exit code, standard output and standard error of `mmsa` with these words."""
+    import mmsa.cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmsa", *map(str, words)])
+        with pytest.raises(SystemExit, match=r"^\d*$") as ended:
+            mmsa.cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import mmsa.cli
 from mmsa.corpora import CORPORA, load_corpus
 
 Mmsa = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run_mmsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mmsa:
+def run_corpus(run_mmsa: Mmsa, monkeypatch: pytest.MonkeyPatch) -> Mmsa:
     """`(*words)` → exit code, standard output and standard error of `mmsa corpus` with these words."""
-    monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.delenv("MMSA_DATA", raising=False)
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmsa", "corpus", *map(str, words)])
-        with pytest.raises(SystemExit, match=r"^\d*$") as ended:
-            mmsa.cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
+    return lambda *words: run_mmsa("corpus", *words)
 
 
 @pytest.fixture
@@ -48,38 +37,38 @@ def features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_list_has_every_corpus_and_where_it_is(
-    run_mmsa: Mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_corpus: Mmsa, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "meld").mkdir()
     monkeypatch.setenv("MMSA_DATA", str(tmp_path))
-    code, out, _ = run_mmsa("list", "--json")
+    code, out, _ = run_corpus("list", "--json")
     assert code == 0
     rows = {row["name"]: row for row in map(json.loads, out.splitlines())}
     assert list(rows) == list(CORPORA)
     assert rows["meld"] == {"name": "meld", "rendered": False, "folder": str(tmp_path / "meld")}
     assert rows["mosi"]["folder"] is None
     assert rows["demo"]["rendered"]
-    _, out, _ = run_mmsa("list")
+    _, out, _ = run_corpus("list")
     assert str(tmp_path / "meld") in out
     assert "renders itself" in out
     assert "give --root FOLDER" in out
 
 
 class TestImport:
-    def test_it_makes_a_corpus_and_says_how_the_file_was_read(self, run_mmsa: Mmsa, features: Path) -> None:
-        code, out, _ = run_mmsa("import", features, "--name", "mymosi")
+    def test_it_makes_a_corpus_and_says_how_the_file_was_read(self, run_corpus: Mmsa, features: Path) -> None:
+        code, out, _ = run_corpus("import", features, "--name", "mymosi")
         assert code == 0
         assert "mymosi: train 2, valid 2, test 2" in out
         assert "left" in out
         assert "zeros" in out
         assert "mmsa train --corpus mymosi" in out
         assert load_corpus("mymosi").clips[0].labels == {"sentiment": 1.5}
-        code, out, _ = run_mmsa("check", "mymosi", "--json")
+        code, out, _ = run_corpus("check", "mymosi", "--json")
         assert code == 0, out
 
-    def test_options_reach_the_import(self, run_mmsa: Mmsa, features: Path, tmp_path: Path) -> None:
+    def test_options_reach_the_import(self, run_corpus: Mmsa, features: Path, tmp_path: Path) -> None:
         words = ("--labels", "-4,4", "--padding", "right", "--output", tmp_path / "out" / "made", "--json")
-        code, out, _ = run_mmsa("import", features, "--name", "mine", *words)
+        code, out, _ = run_corpus("import", features, "--name", "mine", *words)
         assert code == 0
         row = json.loads(out)
         assert row["folder"] == str(tmp_path / "out" / "made")
@@ -98,19 +87,19 @@ class TestImport:
         ids=str,
     )
     def test_what_cannot_be_done_ends_with_a_message(
-        self, run_mmsa: Mmsa, features: Path, words: list[str], message: str
+        self, run_corpus: Mmsa, features: Path, words: list[str], message: str
     ) -> None:
-        code, out, err = run_mmsa("import", features, "--name", "mine", *words)
+        code, out, err = run_corpus("import", features, "--name", "mine", *words)
         assert (code, out) == (2, "")
         assert message in err
 
-    def test_a_malicious_file_is_refused(self, run_mmsa: Mmsa, features: Path, tmp_path: Path) -> None:
+    def test_a_malicious_file_is_refused(self, run_corpus: Mmsa, features: Path, tmp_path: Path) -> None:
         class Payload:
             def __reduce__(self) -> Any:
                 return os.system, (f"touch {tmp_path / 'pwned'}",)
 
         features.write_bytes(pickle.dumps({"train": Payload()}))
-        code, _, err = run_mmsa("import", features, "--name", "mine")
+        code, _, err = run_corpus("import", features, "--name", "mine")
         assert code == 2
         assert "names posix.system" in err
         assert not (tmp_path / "pwned").exists()
@@ -126,29 +115,29 @@ class TestCheck:
         path.with_suffix(".yaml").write_text(json.dumps(described), encoding="utf-8")
         return path
 
-    def test_a_sound_corpus(self, run_mmsa: Mmsa, table: Path) -> None:
-        code, out, _ = run_mmsa("check", table)
+    def test_a_sound_corpus(self, run_corpus: Mmsa, table: Path) -> None:
+        code, out, _ = run_corpus("check", table)
         assert code == 0
         assert "train 4, valid 4, test 4" in out
         assert "12 of 12 clips" in out
         assert "low 0, mean 0.50, high 1" in out
         assert "No problems found" in out
 
-    def test_problems_make_the_exit_code_1(self, run_mmsa: Mmsa, table: Path) -> None:
+    def test_problems_make_the_exit_code_1(self, run_corpus: Mmsa, table: Path) -> None:
         with table.open("a", encoding="utf-8") as file:
             file.writelines(f"x{i},train,[red]more {i},{i}\n" for i in range(2, 14))
-        code, out, _ = run_mmsa("check", table)
+        code, out, _ = run_corpus("check", table)
         assert code == 1
         assert "problem, mood (12)" in out
         assert "x2: row 14, column mood: mood must lie in [0.0, 1.0], not '2'" in out
         assert "and 2 more: --json lists them all" in out
-        code, out, _ = run_mmsa("check", table, "--json")
+        code, out, _ = run_corpus("check", table, "--json")
         assert code == 1
         summary, *findings = map(json.loads, out.splitlines())
         assert (summary["name"], summary["problems"], summary["clips"]["train"]) == ("mine", 12, 4)
         assert [f["clip"] for f in findings if f["severity"] == "problem"] == [f"x{i}" for i in range(2, 14)]
 
-    def test_what_cannot_be_checked_is_a_usage_error(self, run_mmsa: Mmsa, tmp_path: Path) -> None:
-        code, out, err = run_mmsa("check", tmp_path / "gone.csv")
+    def test_what_cannot_be_checked_is_a_usage_error(self, run_corpus: Mmsa, tmp_path: Path) -> None:
+        code, out, err = run_corpus("check", tmp_path / "gone.csv")
         assert (code, out) == (2, "")
         assert "gone.csv is no corpus" in err

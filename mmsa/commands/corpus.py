@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from mmsa.commands.console import Json, out
 from mmsa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from mmsa.corpora.mmsa_pickle import Imported
 
 app = typer.Typer(no_args_is_help=True, help="Corpora: which there are, what one holds, feature files as a corpus.")
-out = Console()
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
+
 SHOWN = 10
 
 

@@ -1,0 +1,1 @@
+"""The commands of `mmsa`, one file each: they parse, call the library and print."""
