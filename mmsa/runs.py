@@ -233,7 +233,9 @@ def train_on(
     experiment = config.experiment or f"mmsa-{shop.corpus.name}"
     name = f"{model.config.head}-{'+'.join(modalities)}-seed{config.seed}"
     tags = {"mmsa.corpus": shop.corpus.name, "mmsa.head": model.config.head, "mmsa.modalities": "+".join(modalities)}
-    with open_run(experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}, parent) as run:
+    with open_run(
+        experiment, name, {**tags, **({"mlflow.note.content": "\n\n".join(notes)} if notes else {})}, parent
+    ) as run:
         run.params(_params(config, model, shop))
 
         def log(epoch: Epoch) -> None:

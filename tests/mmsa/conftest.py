@@ -189,9 +189,7 @@ def untrained(_finished: Trained, workspace: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def run_mmsa(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Mmsa:
+def run_mmsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Mmsa:
     """`(*words)` → exit code, standard output and standard error of `mmsa` with these words."""
     import mmsa.cli
 
