@@ -17,6 +17,7 @@ from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from extractors.transcript import Segment, Transcript, read_transcript
+from extractors.windows import Sliding, Window, WindowReader, extract_windows
 
 __all__ = [
     "AudioExtractor",
@@ -27,15 +28,19 @@ __all__ = [
     "FeatureSequence",
     "MediaError",
     "Segment",
+    "Sliding",
     "TextExtractor",
     "ToolError",
     "Transcript",
     "VisionExtractor",
     "VisionStream",
+    "Window",
+    "WindowReader",
     "available",
     "build",
     "extract",
     "extract_texts",
+    "extract_windows",
     "read_transcript",
     "rebuild",
 ]

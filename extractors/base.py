@@ -33,11 +33,13 @@ class Extractor(ABC):
 
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
+        rolling: whether its streams can hand over windows while they go on (`RollingStream`).
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
 
     modality: ClassVar[str]
+    rolling: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]
 
@@ -49,7 +51,22 @@ class Extractor(ABC):
         return f"{type(self).__name__}({self.spec.name}, D={len(self.names)}, {self.spec.fingerprint})"
 
 
-class AudioStream(ABC):
+class RollingStream:
+    """What a stream can do beside `finish` if its extractor is `rolling`: serve windows of a long file in one pass."""
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """The steps whose middle lies in `[start_seconds, end_seconds)`, and why there is none, or "".
+
+        Everything up to the end, and the extractor's context after it, has been pushed, or will never be.
+        """
+        raise NotImplementedError(f"{type(self).__name__} serves no windows")
+
+    def forget(self, before_seconds: float) -> None:
+        """No later window needs anything before this; `finish` is not called any more."""
+        raise NotImplementedError(f"{type(self).__name__} serves no windows")
+
+
+class AudioStream(RollingStream, ABC):
     """One clip's sound, fed in blocks of any size."""
 
     @abstractmethod
@@ -92,7 +109,7 @@ class AudioExtractor(Extractor):
         return stream.finish()
 
 
-class VisionStream(ABC):
+class VisionStream(RollingStream, ABC):
     """One clip's sampled frames, fed in order of time."""
 
     @abstractmethod
@@ -113,7 +130,7 @@ class VisionStream(ABC):
         """Why `finish` returned no step, in plain words."""
         return "nothing found in the sampled frames"
 
-    def close(self) -> None:  # noqa: B027 - most streams hold nothing
+    def close(self) -> None:
         """Free what the stream holds without finishing; safe to call twice and after `finish`."""
 
 

@@ -7,10 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from extractors.audio_track import AudioTrack
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
+from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, MediaFile
 from extractors.overlap import OverlappedStream
 from extractors.sequence import FeatureSequence
@@ -26,7 +30,7 @@ class Extraction:
     Attributes:
         sequences: one per requested modality, empty where it is missing; times are on the media's clock.
         missing: why, in plain words, by modality; only modalities without any step are here.
-        duration_seconds: how much of the media the clip covers.
+        duration_seconds: how much of the media the clip covers; 0 for still images, which have no time.
         notes: what the user should know, such as that the file breaks off.
     """
 
@@ -41,7 +45,7 @@ class Extraction:
 
 
 def extract(
-    path: str | Path | None,
+    path: str | Path | Sequence[str | Path] | None,
     extractors: Mapping[str, Extractor],
     *,
     transcript: Transcript | str | None = None,
@@ -53,8 +57,12 @@ def extract(
     A segment of a file gets the steps that the whole file has in that span: those whose middle lies in
     `[start_seconds, end_seconds)`.
 
+    A still image is a picture without sound, looked at once. So are the images of a post that has several, each on its
+    own: nothing is tracked from one to the next. The steps of image `k` get the time from `k` to `k + 1` seconds, as
+    words without times take a second each: it keeps order and claims nothing else.
+
     Args:
-        path: the media file, or None where there is only a transcript.
+        path: the media file; the still images of one post; or None where there is only a transcript.
         extractors: extractor by modality.
         transcript: what is said. Segments' times are on the media's clock; text without times is spread evenly over the
             clip.
@@ -62,16 +70,22 @@ def extract(
         end_seconds: where it ends; None is the end. An end beyond the file's is the file's, with a note.
 
     Raises:
-        MediaError: the file cannot be used, nothing in it can be decoded, or it ends before `start_seconds`.
+        MediaError: the file cannot be used, nothing in it can be decoded, it ends before `start_seconds`, a segment of
+            a still image is asked for, or one of several files is no still image.
         ValueError: a modality does not fit its extractor, or the times are out of order.
         ToolError: an extractor needs something that is not installed.
     """
     start, end = _checked_span(start_seconds, end_seconds)
-    _check_modalities(extractors)
+    check_modalities(extractors)
     if path is None:
         return _without_media(extractors, Transcript.of(transcript), start, end_seconds)
+    if images := find_still_images(path):
+        if start_seconds is not None or end_seconds is not None:
+            raise MediaError(f"{images[0]}: a still image has no segments: leave start and end out")
+        return _of_images(images, extractors, Transcript.of(transcript))
+    assert isinstance(path, str | Path)
     with MediaFile(path) as media:
-        clip = _Clip(media, extractors, start, end)
+        clip = ClipPass(media, extractors, start, end)
         return clip.extract(Transcript.of(transcript))
 
 
@@ -85,8 +99,8 @@ def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -
     return extractor.extract_many([Transcript.of(text) for text in transcripts])
 
 
-class _Clip:
-    """One clip being extracted."""
+class ClipPass:
+    """One decode pass over a file, or a part of it, for one clip."""
 
     def __init__(self, media: MediaFile, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
         self._media, self._extractors = media, extractors
@@ -98,15 +112,23 @@ class _Clip:
         self._frames: FrameSampler | None = None
 
     def extract(self, transcript: Transcript) -> Extraction:
+        """Read the clip."""
         try:
             self._prepare()
             end = self._decode()
             sequences = {name: self._finish(name, transcript, end) for name in self._extractors}
         finally:
-            for stream in self._streams.values():
-                if isinstance(stream, VisionStream):
-                    stream.close()
+            self.close()
         return Extraction(sequences, self._missing, max(0.0, end - self._start), tuple(self._notes))
+
+    def close(self) -> None:
+        """Free what the streams hold."""
+        for stream in self._streams.values():
+            if isinstance(stream, VisionStream):
+                stream.close()
+
+    def _after_push(self, name: str, seconds: float) -> None:
+        """For subclasses: a stream has been given everything before `seconds`."""
 
     def _prepare(self) -> None:
         info = self._media.info
@@ -138,18 +160,31 @@ class _Clip:
         end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
         stream = extractor.stream(first)
         self._streams[name] = stream
+        reached = first
+
+        def push(samples: NDArray[np.float32]) -> None:
+            nonlocal reached
+            stream.push(samples)
+            reached += len(samples)
+            self._after_push(name, reached / rate)
+
         self._audio = AudioTrack(
-            rate, stream.push, first_sample=first, end_sample=end, latest_seconds=self._media.latest_seconds
+            rate, push, first_sample=first, end_sample=end, latest_seconds=self._media.latest_seconds
         )
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
         rate = extractor.frames_per_second
         stream = OverlappedStream(extractor.stream())
         self._streams[name] = stream
+
+        def push(image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+            stream.push(image, indices)
+            self._after_push(name, (indices[-1] + 1) / rate)
+
         self._frames = FrameSampler(
             rate,
             extractor.max_side_pixels,
-            stream.push,
+            push,
             first_index=max(0, math.ceil(self._start * rate - 0.5)),
             end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
             latest_seconds=self._media.latest_seconds,
@@ -205,7 +240,7 @@ class _Clip:
         if isinstance(extractor, TextExtractor):
             sequence = extractor.extract_text(transcript, self._start, end)
             if not len(sequence):
-                self._missing[name] = _no_words(transcript)
+                self._missing[name] = no_words(transcript)
             return sequence
         stream = self._streams.get(name)
         if stream is None:
@@ -221,6 +256,22 @@ class _Clip:
 _KIND: dict[type, str] = {AudioTrack: "audio", FrameSampler: "video"}
 
 
+def _of_images(paths: Sequence[Path], extractors: Mapping[str, Extractor], transcript: Transcript) -> Extraction:
+    sequences, missing, notes = {}, {}, list[str]()
+    for name, extractor in extractors.items():
+        if isinstance(extractor, VisionExtractor):
+            looked = look_at(paths, extractor)
+            sequences[name], reason = looked.sequence, looked.reason
+            notes += looked.notes
+        elif isinstance(extractor, TextExtractor):
+            sequences[name], reason = extractor.extract_text(transcript), no_words(transcript)
+        else:
+            sequences[name], reason = extractor.empty(), "a still image has no sound"
+        if not len(sequences[name]):
+            missing[name] = reason
+    return Extraction(sequences, missing, 0.0, tuple(notes))
+
+
 def _without_media(
     extractors: Mapping[str, Extractor], transcript: Transcript, start: float, end: float | None
 ) -> Extraction:
@@ -229,14 +280,15 @@ def _without_media(
         if isinstance(extractor, TextExtractor):
             sequences[name] = extractor.extract_text(transcript, start, end)
             if not len(sequences[name]):
-                missing[name] = _no_words(transcript)
+                missing[name] = no_words(transcript)
         else:
             sequences[name], missing[name] = extractor.empty(), "no media file"
     last = max((float(s.times[-1, 1]) for s in sequences.values() if len(s)), default=start)
     return Extraction(sequences, missing, (last if end is None else end) - start)
 
 
-def _no_words(transcript: Transcript) -> str:
+def no_words(transcript: Transcript) -> str:
+    """Why the text of a clip is missing."""
     return "no words in this part of the transcript" if transcript else "no transcript"
 
 
@@ -247,7 +299,12 @@ def _checked_span(start: float | None, end: float | None) -> tuple[float, float]
     return first, last
 
 
-def _check_modalities(extractors: Mapping[str, Extractor]) -> None:
+def check_modalities(extractors: Mapping[str, Extractor]) -> None:
+    """Refuse what is no extractor, and two for one stream of the file.
+
+    Raises:
+        ValueError: either.
+    """
     if not extractors:
         raise ValueError("no extractor given: pass a mapping such as {'audio': extractors.build('speech.librosa')}")
     kinds = (AudioExtractor, VisionExtractor)

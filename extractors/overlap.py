@@ -44,6 +44,17 @@ class OverlappedStream(VisionStream):
         self._check()
         return self._stream.finish()
 
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """See `RollingStream.window`; frames that are still waiting are looked at first."""
+        self._queue.join()
+        self._check()
+        return self._stream.window(start_seconds, end_seconds)
+
+    def forget(self, before_seconds: float) -> None:
+        """See `RollingStream.forget`."""
+        self._queue.join()
+        self._stream.forget(before_seconds)
+
     def missing_reason(self) -> str:
         """See `VisionStream.missing_reason`."""
         return self._stream.missing_reason()
@@ -60,6 +71,7 @@ class OverlappedStream(VisionStream):
                     self._stream.push(*item)
                 except BaseException as error:  # noqa: BLE001 - raised again where the caller is
                     self._error = error
+            self._queue.task_done()
 
     def _join(self) -> None:
         if self._thread.is_alive():

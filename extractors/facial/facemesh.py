@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class FaceMesh(VisionExtractor):
 
     REGISTRY_NAME = "facial.facemesh"
     DEFINITION = 1
+    rolling = True
 
     def __init__(
         self,
@@ -146,13 +148,13 @@ class _FaceStream(VisionStream):
         self._source: LandmarkSource | None = source
         self._rows: list[NDArray[np.float32]] = []
         self._indices: list[int] = []
-        self._sampled = 0
+        self._seen: list[int] = []
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         """Look for a face once, however long the frame is shown."""
         if self._source is None:
             raise RuntimeError("this stream is finished: ask the extractor for a fresh one")
-        self._sampled += len(indices)
+        self._seen.extend(indices)
         points = self._source.find(image)
         if points is None or not np.isfinite(points).all():
             return
@@ -166,15 +168,36 @@ class _FaceStream(VisionStream):
         self.close()
         if not self._rows:
             return self._extractor.empty()
-        start = np.array(self._indices, np.float64)
+        return self._sequence(self._rows, self._indices)
+
+    def _sequence(self, rows: Sequence[NDArray[np.float32]], indices: Sequence[int]) -> FeatureSequence:
+        start = np.array(indices, np.float64)
         times = np.stack([start, start + 1.0], axis=1) / self._extractor.frames_per_second
-        return FeatureSequence(np.stack(self._rows), times, self._extractor.names)
+        return FeatureSequence(np.stack(rows), times, self._extractor.names)
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """See `RollingStream.window`."""
+        rate = self._extractor.frames_per_second
+        first, after = (math.ceil(at * rate - 0.5) for at in (start_seconds, min(end_seconds, 1e9)))
+        mine = [i for i, index in enumerate(self._indices) if first <= index < after]
+        if not mine:
+            seen = sum(first <= index < after for index in self._seen)
+            reason = f"no face found in {seen} sampled frame{'' if seen == 1 else 's'}"
+            return self._extractor.empty(), reason if seen else "no frame could be sampled"
+        return self._sequence([self._rows[i] for i in mine], [self._indices[i] for i in mine]), ""
+
+    def forget(self, before_seconds: float) -> None:
+        """See `RollingStream.forget`."""
+        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        old = sum(index < first for index in self._indices)
+        del self._rows[:old], self._indices[:old]
+        del self._seen[: sum(index < first for index in self._seen)]
 
     def missing_reason(self) -> str:
         """No frame or no face."""
-        if not self._sampled:
+        if not self._seen:
             return "no frame could be sampled"
-        return f"no face found in {self._sampled} sampled frame{'s' if self._sampled > 1 else ''}"
+        return f"no face found in {len(self._seen)} sampled frame{'s' if len(self._seen) > 1 else ''}"
 
     def close(self) -> None:
         """Free the tracker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,6 +63,7 @@ class WindowedStream(AudioStream):
         self._rows: list[NDArray[np.float64]] = []
         self._loud: list[NDArray[np.bool_]] = []
         self._samples = 0
+        self._forgotten = 0
 
     def push(self, samples: NDArray[np.float32]) -> None:
         """Take the next samples; see `AudioStream.push`."""
@@ -85,6 +87,39 @@ class WindowedStream(AudioStream):
         start = (self._first_window + np.flatnonzero(loud)) * self._hop
         times = np.stack([start, start + self._window], axis=1) / self._extractor.sample_rate_hz
         return FeatureSequence(values.astype(np.float32), times, self._extractor.names)
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """See `RollingStream.window`; the rows are those that a stream of this segment alone would have."""
+        self._flush()
+        rate, context = self._extractor.sample_rate_hz, self._extractor.context_seconds
+        first = max(0, math.floor((start_seconds - context) * rate / self._hop)) - self._first_window
+        end_sample = math.inf if math.isinf(end_seconds) else math.ceil((end_seconds + context) * rate)
+        after = len(self._row_loud()) + self._forgotten
+        if math.isfinite(end_sample):
+            after = min(after, (int(end_sample) - self._window) // self._hop + 1 - self._first_window)
+        kept = slice(max(0, first - self._forgotten), max(0, after - self._forgotten))
+        loud = self._row_loud()[kept]
+        if not loud.any():
+            return self._extractor.empty(), "silent" if len(loud) else "too little sound for one analysis window"
+        values = self._finish_rows(self._all_rows()[kept], loud)[loud]
+        start = (self._first_window + self._forgotten + kept.start + np.flatnonzero(loud)) * self._hop
+        times = np.stack([start, start + self._window], axis=1) / rate
+        sequence = FeatureSequence(values.astype(np.float32), times, self._extractor.names)
+        sequence = sequence.between(start_seconds, end_seconds)
+        return sequence, "" if len(sequence) else "silent"
+
+    def forget(self, before_seconds: float) -> None:
+        """See `RollingStream.forget`; rows go as soon as they are a batch old."""
+        keep_from = math.floor(before_seconds * self._extractor.sample_rate_hz / self._hop) - self._first_window
+        while self._rows and self._forgotten + len(self._rows[0]) <= keep_from:
+            self._forgotten += len(self._rows.pop(0))
+            self._loud.pop(0)
+
+    def _row_loud(self) -> NDArray[np.bool_]:
+        return np.concatenate(self._loud) if self._loud else np.zeros(0, np.bool_)
+
+    def _all_rows(self) -> NDArray[np.float64]:
+        return np.concatenate(self._rows)
 
     def missing_reason(self) -> str:
         """Too short for one window, or silent."""

@@ -71,6 +71,7 @@ class LibrosaLLD(AudioExtractor):
 
     REGISTRY_NAME = "speech.librosa"
     DEFINITION = 1
+    rolling = True
     REFERENCE_HZ = 150.0
     VOICING_THRESHOLD = 0.45
 

@@ -38,6 +38,7 @@ class TorchaudioFbank(AudioExtractor):
 
     REGISTRY_NAME = "speech.torchaudio"
     DEFINITION = 1
+    rolling = True
 
     def __init__(
         self,
