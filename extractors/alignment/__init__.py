@@ -1,0 +1,1 @@
+"""Putting modalities on one time line."""
