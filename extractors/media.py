@@ -13,6 +13,7 @@ from typing import Any
 from extractors.audio_track import PREROLL_SECONDS, AudioTrack
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
+from extractors.still_image import STILL_IMAGES_IN_WORDS
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
 # hostile one could make the reader open them; they are not here.
@@ -22,7 +23,8 @@ ALLOWED_FORMATS = (
 )  # fmt: skip
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "wav", "w64", "flac", "nut"}
 _ALLOWED_IN_WORDS = (
-    "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...)"
+    "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...) and "
+    f"{STILL_IMAGES_IN_WORDS}"
 )
 _SLACK_SECONDS = 30.0
 _MICROSECONDS = 1_000_000
@@ -87,7 +89,7 @@ class MediaFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = _checked(Path(path))
+        self.path = checked_file(Path(path))
         self._container = _open(self.path)
         self._origin = (self._container.start_time or 0) / _MICROSECONDS
         self._audio = self._container.streams.best("audio")
@@ -218,8 +220,12 @@ def _ffmpeg_error() -> type[Exception]:
     return error
 
 
-def _checked(path: Path) -> Path:
-    """The path, if it names a non-empty regular file."""
+def checked_file(path: Path) -> Path:
+    """The path, if it names a non-empty regular file.
+
+    Raises:
+        MediaError: it does not.
+    """
     try:
         status = path.stat()
     except OSError as error:

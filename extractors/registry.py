@@ -15,6 +15,9 @@ _BUILTIN = {
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
+    "vision.colour": "extractors.vision.colour:Colour",
+    "vision.transformers": "extractors.vision.transformer:TransformerVision",
+    "text.characters": "extractors.text.characters:CharacterNgrams",
     "text.lexical": "extractors.text.lexical:Lexical",
     "text.transformers": "extractors.text.transformer:TransformerText",
 }

@@ -10,6 +10,10 @@ from pathlib import Path
 
 _SUBTITLES = {".srt", ".vtt"}
 _MARKUP = re.compile(r"</?[A-Za-z][^<>]*>|<\d[\d:.]*>|\{\\[^}]*\}")
+# The reader of subtitles drops WebVTT's voices: they travel through it between two characters that no text has.
+_VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^<>]+)>")
+_CARRIED = re.compile("\ue000([^\ue001]*)\ue001")
+_NAMED = re.compile(r"\s*([^\W\d_][\w .'’-]{0,39}?)\s?:\s+\S")
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Segment:
         text: the words.
         start_seconds: when it starts on the media's clock; None where unknown.
         end_seconds: when it ends; None where unknown.
+        speaker: who speaks, as subtitles name them (see `read_transcript`); None where unknown.
 
     Raises:
         ValueError: only one of the two times is given, or the end lies before the start.
@@ -28,6 +33,7 @@ class Segment:
     text: str
     start_seconds: float | None = None
     end_seconds: float | None = None
+    speaker: str | None = None
 
     def __post_init__(self) -> None:
         if (self.start_seconds is None) != (self.end_seconds is None):
@@ -86,7 +92,8 @@ def read_transcript(path: str | Path) -> Transcript:
 
     Args:
         path: `.srt` or `.vtt` subtitles (markup is stripped, times are kept), or `.txt` (plain text in UTF-8, no
-            times).
+            times). Speakers are read from WebVTT's `<v Name>` (of a cue with several, the first) and from a beginning
+            such as `Name: ` in SRT, which stays in the text.
 
     Raises:
         ValueError: another suffix, a missing file, text that is not UTF-8, or subtitles that cannot be read.
@@ -111,13 +118,19 @@ def read_transcript(path: str | Path) -> Transcript:
 def _read_subtitles(path: Path, text: str) -> Transcript:
     import pysubs2
 
+    kind = path.suffix.lower()[1:]
+    if kind == "vtt":
+        text = _VOICE.sub("\ue000\\1\ue001", text)
     try:
-        events = pysubs2.SSAFile.from_string(text, format_=path.suffix.lower()[1:]).events
+        events = pysubs2.SSAFile.from_string(text, format_=kind).events
     except pysubs2.exceptions.Pysubs2Error as error:
         raise ValueError(f"{path}: not readable as {path.suffix} subtitles ({error}); check the file") from error
     segments = []
     for event in sorted(events, key=lambda e: e.start):
-        words = " ".join(html.unescape(_MARKUP.sub("", event.plaintext)).split())
+        carried = _CARRIED.search(event.plaintext)
+        words = " ".join(html.unescape(_MARKUP.sub("", _CARRIED.sub("", event.plaintext))).split())
         if words and event.end >= event.start >= 0:
-            segments.append(Segment(words, event.start / 1000, event.end / 1000))
+            named = _NAMED.match(words) if kind == "srt" else None
+            speaker = html.unescape(carried[1]).strip() if carried else named[1].strip() if named else None
+            segments.append(Segment(words, event.start / 1000, event.end / 1000, speaker or None))
     return Transcript(tuple(segments))

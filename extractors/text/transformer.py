@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from extractors import pretrained
 from extractors.base import TextExtractor, check_range, make_spec
 from extractors.errors import ToolError
 from extractors.sequence import FeatureSequence
@@ -20,10 +18,6 @@ from extractors.text.words import word_spans
 from extractors.transcript import Transcript
 
 _UNITS = ("word", "subword")
-_FILES = (
-    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json",
-    "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.bpe.model",
-)  # fmt: skip
 _CHUNK = 1024
 
 
@@ -39,7 +33,7 @@ class TransformerText(TextExtractor):
 
     Args:
         model: a model id of the Hugging Face hub, or a local folder with `config.json`, `model.safetensors` and the
-            tokenizer's files.
+            tokenizer's files; `"package:NAME/FOLDER"` is such a folder inside the installed Python package `NAME`.
         revision: commit, tag or branch of the hub model; resolved to its commit in the spec.
         weights_sha256: what the hash of the local folder's weights, configuration and tokenizer must be; filled in when
             left out. The spec identifies a local model by it and not by its path.
@@ -71,17 +65,17 @@ class TransformerText(TextExtractor):
         if unit not in _UNITS:
             raise ValueError(f"unit must be one of {_UNITS}, not {unit!r}")
         self._unit, self._batch_size, self._device = unit, int(batch_size), device
-        identity, hints, self._source = _identify(model, revision, weights_sha256)
-        config = _load("configuration", "AutoConfig", self._source)
-        if not self._source.local:
-            # The weights must come from the commit that the spec names, also if the branch moves on meanwhile.
-            identity["revision"] = getattr(config, "_commit_hash", None) or revision
-            self._source = replace(self._source, revision=identity["revision"])
-        self._layer = _checked_layer(layer, config)
+        found = pretrained.find(model, revision, weights_sha256)
+        self._source = found.source
+        self._layer = _checked_layer(layer, found.config)
         self._loaded: _Encoder | None = None
-        self.names = tuple(f"hidden_{i}" for i in range(config.get_text_config().hidden_size))
+        self.names = tuple(f"hidden_{i}" for i in range(found.config.get_text_config().hidden_size))
         self.spec = make_spec(
-            self.REGISTRY_NAME, "transformers", self.DEFINITION, {**identity, "layer": layer, "unit": unit}, hints
+            self.REGISTRY_NAME,
+            "transformers",
+            self.DEFINITION,
+            {**found.identity, "layer": layer, "unit": unit},
+            found.hints,
         )
 
     def extract_text(
@@ -112,15 +106,6 @@ class TransformerText(TextExtractor):
 
 
 @dataclass(frozen=True)
-class _Source:
-    """Where a model is: a folder, or an id and revision on the hub."""
-
-    name: str
-    revision: str | None
-    local: bool
-
-
-@dataclass(frozen=True)
 class _Window:
     text: int
     first: int
@@ -131,16 +116,16 @@ class _Window:
 class _Encoder:
     """Tokenizer and model, loaded."""
 
-    def __init__(self, source: _Source, layer: int, device: str) -> None:
+    def __init__(self, source: pretrained.Source, layer: int, device: str) -> None:
         import torch
 
-        self._tokenizer = _load("tokenizer", "AutoTokenizer", source)
+        self._tokenizer = pretrained.load("tokenizer", "AutoTokenizer", source)
         if not getattr(self._tokenizer, "is_fast", False):
             raise ToolError(
                 f"{source.name}: its tokenizer cannot tell which characters a piece stands for; give a model with a "
                 "tokenizer.json"
             )
-        model = _load("weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32)
+        model = pretrained.load("weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
@@ -261,65 +246,3 @@ def _checked_layer(layer: int, config: Any) -> int:
             f"layer must be a whole number from {-count - 1} to {count} (this model has {count} layers), not {layer!r}"
         )
     return layer
-
-
-def _identify(
-    model: str, revision: str | None, weights_sha256: str | None
-) -> tuple[dict[str, Any], dict[str, Any], _Source]:
-    """What names the model in the spec, what only helps to find it, and where it is."""
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        if revision is not None:
-            raise ValueError(
-                f"revision={revision!r} is for hub models, but model={model!r} is a local folder: leave it out"
-            )
-        found = folder_sha256(folder)
-        if weights_sha256 is not None and found != weights_sha256:
-            raise ToolError(
-                f"{folder}: weights, configuration and tokenizer have the SHA-256 {found}, but {weights_sha256} is "
-                "required: give the folder that the features were made with as model"
-            )
-        return {"weights_sha256": found}, {"model": str(folder)}, _Source(str(folder), None, True)
-    if weights_sha256 is not None or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ToolError(
-            f"model={model!r}: no such folder; give the local folder that holds config.json, model.safetensors and the "
-            "tokenizer's files (when rebuilding from a bundle: extractors.rebuild(spec, model=FOLDER))"
-        )
-    return {"model": model}, {}, _Source(model, revision, False)
-
-
-def folder_sha256(folder: Path) -> str:
-    """One hash of the weights, configuration and tokenizer files in a folder: names and contents, not the path."""
-    files = sorted({*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")})
-    files = sorted({*files, *(folder / name for name in _FILES if (folder / name).is_file())}, key=lambda f: f.name)
-    stamps = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
-    return _hash_files(stamps)
-
-
-@lru_cache(maxsize=64)
-def _hash_files(stamps: tuple[tuple[str, int, int], ...]) -> str:
-    whole = hashlib.sha256()
-    for name, _, _ in stamps:
-        with Path(name).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        whole.update(Path(name).name.encode() + b"\0" + digest.digest())
-    return whole.hexdigest()
-
-
-def _load(what: str, kind: str, source: _Source, **options: Any) -> Any:
-    try:
-        import transformers
-    except ImportError as error:
-        raise ToolError(f"transformers cannot be imported ({error}): install transformers>=5") from error
-    try:
-        return getattr(transformers, kind).from_pretrained(
-            source.name, revision=source.revision or "main", local_files_only=source.local, **options
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        where = "the folder" if source.local else "the Hugging Face hub or its local cache"
-        raise ToolError(
-            f"{source.name}: the {what} cannot be loaded from {where} ({reason}). Needed are config.json, "
-            "model.safetensors (weights in pickle files are never loaded) and the tokenizer's files: put them in one "
-            "folder and give its path as model"
-        ) from error

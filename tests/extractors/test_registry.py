@@ -46,6 +46,9 @@ def test_every_listed_extractor_can_be_found() -> None:
         "speech.librosa",
         "speech.torchaudio",
         "facial.facemesh",
+        "vision.colour",
+        "vision.transformers",
+        "text.characters",
         "text.lexical",
         "text.transformers",
     )
@@ -54,7 +57,9 @@ def test_every_listed_extractor_can_be_found() -> None:
         assert name == getattr(module, home.partition(":")[2]).REGISTRY_NAME
 
 
-@pytest.mark.parametrize("name", ["speech.librosa", "speech.torchaudio", "facial.facemesh", "text.lexical"])
+@pytest.mark.parametrize(
+    "name", ["speech.librosa", "speech.torchaudio", "facial.facemesh", "vision.colour", "text.lexical"]
+)
 def test_spec_builds_the_same_extractor(name: str) -> None:
     extractor = extractors.build(name)
     with warnings.catch_warnings():

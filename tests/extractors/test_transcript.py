@@ -41,9 +41,24 @@ def test_srt(tmp_path: Path) -> None:
 def test_vtt(tmp_path: Path) -> None:
     (tmp_path / "a.VTT").write_text(VTT, encoding="utf-8")
     assert read_transcript(tmp_path / "a.VTT").segments == (
-        Segment("Hello there", 1.5, 2.25),
+        Segment("Hello there", 1.5, 2.25, "Anna"),
         Segment("later", 3600.0, 3601.0),
     )
+
+
+def test_the_first_voice_of_a_cue_speaks(tmp_path: Path) -> None:
+    cue = "WEBVTT\n\n00:01.000 --> 00:02.000\n<v.loud Bob &amp; Co>Yes. <v Anna>No: never.\n"
+    (tmp_path / "a.vtt").write_text(cue, encoding="utf-8")
+    assert read_transcript(tmp_path / "a.vtt").segments == (Segment("Yes. No: never.", 1.0, 2.0, "Bob & Co"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "speaker"),
+    [("Anna B.: yes", "Anna B."), ("ÉLISE : oui", "ÉLISE"), ("at 10:30", None), ("10: yes", None), ("Anna:", None)],
+)
+def test_an_srt_line_may_begin_with_who_speaks(tmp_path: Path, words: str, speaker: str | None) -> None:
+    (tmp_path / "a.srt").write_text(f"1\n00:00:01,000 --> 00:00:02,000\n{words}\n", encoding="utf-8")
+    assert read_transcript(tmp_path / "a.srt").segments == (Segment(words, 1.0, 2.0, speaker),)
 
 
 def test_txt_has_no_times(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 import extractors
-from extractors.text import transformer
-from extractors.text.transformer import TransformerText, folder_sha256
+from extractors import pretrained
+from extractors.pretrained import folder_sha256
+from extractors.text.transformer import TransformerText
 from extractors.transcript import Segment, Transcript
 
 PIECES = ["good", "bad", "movie", "the", "was", "very", "un", "##watch", "##able", "!", ".", "a", "##s"]
@@ -183,6 +184,38 @@ def test_the_spec_knows_the_weights_and_not_the_path(bert: Path, tmp_path: Path)
         extractors.rebuild(spec, model=str(tmp_path / "gone"))
 
 
+def test_a_folder_inside_an_installed_package(bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is not imported, the spec names no path of this machine, and a rebuilt one computes the same."""
+    package = tmp_path / "bringsbert"
+    shutil.copytree(bert, package / "inner" / "model")
+    (package / "__init__.py").write_text("raise RuntimeError('imported')", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    extractor = TransformerText(model="package:bringsbert/inner/model")
+    plain = TransformerText(model=str(bert))
+    assert extractor.spec == plain.spec
+    assert extractor.spec.hints == {"model": "package:bringsbert/inner/model"}
+    assert str(tmp_path) not in extractor.spec.to_json()
+    again = extractors.rebuild(extractor.spec)
+    transcript = Transcript.of(TEXTS[0])
+    assert np.array_equal(again.extract_text(transcript).values, plain.extract_text(transcript).values)
+    with pytest.raises(extractors.ToolError, match="the package bringsbert has no folder inner/other in "):
+        TransformerText(model="package:bringsbert/inner/other")
+
+
+@pytest.mark.parametrize("model", ["package:", "package:/model", "package:a.b/model", "package:name/../other"])
+def test_a_package_is_named_in_one_form(model: str) -> None:
+    with pytest.raises(ValueError, match=r"must be package:NAME/FOLDER"):
+        TransformerText(model=model)
+
+
+@pytest.mark.parametrize("name", ["nonesuch_package", "json.decoder", "textwrap"])
+def test_a_package_that_is_not_there(name: str) -> None:
+    """Not installed, or a module without a folder."""
+    kind = ValueError if "." in name else extractors.ToolError
+    with pytest.raises(kind, match=r"mmsa-framework\[bench\]|must be package:NAME"):
+        TransformerText(model=f"package:{name}/model")
+
+
 def test_pickled_weights_are_refused(bert: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pickled"
     shutil.copytree(bert, folder)
@@ -212,16 +245,16 @@ def test_what_the_hub_cannot_give(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_hub_model_is_known_by_its_commit(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub is stood in for by the local folder; the configuration brings the commit with it."""
     asked: list[tuple[str, str, str]] = []
-    real = transformer._load
+    real = pretrained.load
 
-    def load(what: str, kind: str, source: transformer._Source, **options: object) -> object:
+    def load(what: str, kind: str, source: pretrained.Source, **options: object) -> object:
         asked.append((what, source.name, source.revision))
-        made = real(what, kind, transformer._Source(str(bert), None, True), **options)
+        made = real(what, kind, pretrained.Source(str(bert), None, True), **options)
         if what == "configuration":
             made._commit_hash = "0123abc"
         return made
 
-    monkeypatch.setattr(transformer, "_load", load)
+    monkeypatch.setattr(pretrained, "load", load)
     extractor = extractors.build("text.transformers", model="some/model")
     assert extractor.spec.parameters["model"] == "some/model"
     assert extractor.spec.parameters["revision"] == "0123abc"

@@ -1,0 +1,1 @@
+"""Whole pictures to numbers: frames of a video, photographs, drawings; faces have `extractors.facial`."""
