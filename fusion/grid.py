@@ -35,6 +35,40 @@ def common_grid(inputs: Mapping[str, ModalitySequence], steps: int) -> dict[str,
     return out
 
 
+def shared_steps(inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+    """Sequences that are aligned already, with one `T`: shorter ones are padded at the end.
+
+    Args:
+        inputs: sequences in which step `k` of a clip is the same moment in every modality.
+
+    Raises:
+        ValueError: a clip has more steps in one modality than in another, which no padding explains.
+
+    Example:
+        >>> text, none = torch.ones(2, 1), torch.zeros(0, 1)
+        >>> shared_steps({"a": ModalitySequence.pad([text]), "b": ModalitySequence.pad([none])})["b"].mask
+        tensor([[False, False]])
+    """
+    steps = max(sequence.mask.shape[1] for sequence in inputs.values())
+    padded = {key: _padded(sequence, steps) for key, sequence in inputs.items()}
+    places = torch.arange(1, steps + 1, device=next(iter(padded.values())).mask.device)
+    ends = torch.stack([(sequence.mask * places).amax(dim=1) for sequence in padded.values()])  # (M, B)
+    unlike = ((ends != ends.amax(dim=0)) & (ends > 0)).any(dim=0)
+    if unlike.any():
+        clip = int(unlike.nonzero()[0])
+        found = {key: int(end) for key, end in zip(padded, ends[:, clip], strict=True)}
+        raise ValueError(f"these modalities are not aligned: a clip has {found} steps; put them on one grid")
+    return padded
+
+
+def _padded(sequence: ModalitySequence, steps: int) -> ModalitySequence:
+    more = steps - sequence.mask.shape[1]
+    if not more:
+        return sequence
+    pad = torch.nn.functional.pad
+    return ModalitySequence(pad(sequence.values, (0, 0, 0, more)), pad(sequence.mask, (0, more)))
+
+
 def at_most(sequence: ModalitySequence, steps: int) -> ModalitySequence:
     """Pool clips longer than `steps` down to `steps` cells; leave the steps of shorter ones as they are.
 

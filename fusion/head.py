@@ -34,8 +34,11 @@ class FusionHead(nn.Module, ABC):
     """`"early"`, `"late"`, `"hierarchical"`, `"tensor"`, `"attention"`, `"memory"` or `"representation"`."""
     paper: ClassVar[str]
     """Authors, title, venue and year of the source."""
-    needs_alignment: ClassVar[bool] = False
+    needs_alignment: bool = False
     """True when the method needs the same steps in every modality (`T` equal, step k of all at one time)."""
+    own_losses: ClassVar[bool] = False
+    """True when the head asks for losses of its own, which may relate the clips of a batch to each other. Without, a
+    batch may be computed in parts whose gradients add up."""
     minimum_modalities: ClassVar[int] = 1
 
     def __init__(self, input_dims: Mapping[str, int], output_dim: int) -> None:

@@ -106,6 +106,7 @@ class MCTN(FusionHead):
         'Pham et al., "Found in Translation: Learning Robust Joint Representations by Cyclic Translations Between '
         'Modalities", AAAI 2019'
     )
+    own_losses = True
 
     def __init__(
         self,

@@ -77,6 +77,7 @@ class MFM(FusionHead):
     name = "mfm"
     family = "representation"
     paper = 'Tsai, Liang, Zadeh, Morency & Salakhutdinov, "Learning Factorized Multimodal Representations", ICLR 2019'
+    own_losses = True
 
     def __init__(
         self,

@@ -61,6 +61,7 @@ class MISA(FusionHead):
         'Hazarika, Zimmermann & Poria, "MISA: Modality-Invariant and -Specific Representations for Multimodal '
         'Sentiment Analysis", ACM Multimedia 2020'
     )
+    own_losses = True
 
     def __init__(
         self,

@@ -133,6 +133,7 @@ class MMIM(FusionHead):
         'Han, Chen & Poria, "Improving Multimodal Fusion with Hierarchical Mutual Information Maximization for '
         'Multimodal Sentiment Analysis", EMNLP 2021'
     )
+    own_losses = True
 
     def __init__(
         self,

@@ -76,6 +76,17 @@ class ModalityDropout(HeadWrapper):
         }
         return {**inputs, **dropped}
 
+    def draw(self, present: Tensor) -> Tensor:
+        """One random draw of the law above, for clips of which is only known what they have.
+
+        Args:
+            present: `(B, M)` bool, columns in the order of `modalities`.
+
+        Returns:
+            `(B, M)` bool: what stays.
+        """
+        return self._keep(present, self.probabilities)
+
     @staticmethod
     def _keep(present: Tensor, probabilities: Tensor) -> Tensor:
         """`(B, M)` bool: which of the present modalities stay."""

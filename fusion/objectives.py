@@ -266,8 +266,8 @@ class PseudoLabelGenerator(nn.Module):
     clip, labels keep their last value.
 
     The state holds a row per training clip and grows as clips are first seen. It is not in the state dict: it
-    belongs to one training run over one split, and a bundle must load into a fresh head of any size. A resumed
-    run starts again from the multimodal labels. Processes that share a training hold their own clips each.
+    belongs to one training run over one split, and a bundle must load into a fresh head of any size. Being buffers,
+    it is there for checkpoints of a training to keep. Processes that share a training hold their own clips each.
 
     Args:
         dims: features per representation, `reference` among them.

@@ -31,7 +31,7 @@ class SelfMM(FusionHead):
     other columns, for which the paper has no pseudo-labels.
 
     Each training clip's state is kept in the generator: it grows at first use, is indexed by `target_losses`'
-    `index`, and is not saved.
+    `index`, and is in no state dict.
 
     Deviations: any modalities; the package's encoder (GRU with attention pooling) instead of BERT and LSTMs, with
     one learning rate for all; losses are in units of `label_range`, as wide labels should not count more; a missing
@@ -59,6 +59,7 @@ class SelfMM(FusionHead):
         'Yu, Xu, Yuan & Wu, "Learning Modality-Specific Representations with Self-Supervised Multi-Task Learning '
         'for Multimodal Sentiment Analysis", AAAI 2021'
     )
+    own_losses = True
     detached: Tensor
 
     def __init__(

@@ -56,6 +56,8 @@ class ModalitySequence:
 
     def compacted(self) -> ModalitySequence:
         """The same steps with the real ones moved to the front, in order; gaps are closed."""
+        if is_readable(self.mask) and not (self.mask[:, 1:] & ~self.mask[:, :-1]).any():
+            return self  # no gap to close, as in every batch that was padded at the end
         order = torch.argsort((~self.mask).to(torch.int8), dim=1, stable=True)  # (B, T)
         values = self.values.gather(1, order.unsqueeze(-1).expand_as(self.values))
         return ModalitySequence(values, self.mask.gather(1, order))
@@ -93,6 +95,17 @@ class ModalitySequence:
             values[row, : len(sequence)] = sequence
             mask[row, : len(sequence)] = True
         return cls(values, mask)
+
+
+def is_readable(tensor: Tensor) -> bool:
+    """Whether a shortcut may depend on the values of a tensor.
+
+    It may not where the values are not known yet (`torch.compile`, `torch.export`), where they stand for several
+    tensors (`torch.vmap`), and where reading them would wait for a device.
+    """
+    if tensor.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
 
 
 torch.export.register_dataclass(ModalitySequence, serialized_type_name="fusion.ModalitySequence")

@@ -143,6 +143,7 @@ class TETFN(SelfMM):
         'Wang et al., "TETFN: A Text Enhanced Transformer Fusion Network for Multimodal Sentiment Analysis", '
         "Pattern Recognition 2023"
     )
+    own_losses = True
 
     def __init__(
         self,

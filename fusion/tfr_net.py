@@ -139,6 +139,7 @@ class TFRNet(FusionHead):
         'Yuan et al., "Transformer-based Feature Reconstruction Network for Robust Multimodal Sentiment Analysis", '
         "ACM Multimedia 2021"
     )
+    own_losses = True
 
     def __init__(
         self,

@@ -8,8 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fusion import testing
+from fusion.attention import Attention
 from fusion.catalog import describe, head_class, head_classes
 from fusion.head import FusionHead
+from fusion.sequence import ModalitySequence
 
 DIMS = {"text": 6, "audio": 3, "vision": 4}
 LENGTHS = {"text": [4, 1, 6, 3], "audio": [9, 7, 1, 8], "vision": [5, 0, 2, 7]}
@@ -44,6 +46,35 @@ def test_every_parameter_trains(name: str) -> None:
     head = build(name)
     testing.check_registered(head)
     testing.check_trains(head, batch_for(head))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_says_whether_it_asks_for_losses(name: str) -> None:
+    """And without any, the gradients of the parts of a batch add up to that of the whole."""
+    head = build(name).train()
+    head.apply(without_dropout)
+    batch = batch_for(head)
+    asks = bool(head(batch).losses) or type(head).target_losses is not FusionHead.target_losses
+    assert type(head).own_losses == asks
+    if asks:
+        return
+    gradients = []
+    for parts in ([slice(0, 4)], [slice(0, 1), slice(1, 4)]):
+        head.zero_grad()
+        for rows in parts:
+            part = {key: ModalitySequence(s.values[rows], s.mask[rows]) for key, s in batch.items()}
+            head(part).prediction.square().sum().backward()
+        gradients.append([p.grad.clone() for p in head.parameters() if p.grad is not None])
+    for whole, summed in zip(*gradients, strict=True):
+        torch.testing.assert_close(summed, whole, atol=1e-4, rtol=1e-3)
+
+
+def without_dropout(module: torch.nn.Module) -> None:
+    """Dropout would draw differently for the parts of a batch."""
+    if isinstance(module, torch.nn.Dropout):
+        module.p = 0.0
+    if isinstance(module, Attention):
+        module.dropout = 0.0
 
 
 @pytest.mark.parametrize("name", HEADS)

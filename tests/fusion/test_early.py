@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from fusion import EarlyFusion, ModalitySequence
-from fusion.testing import ragged_batch, without
+from fusion import EarlyFusion, FusionHead, ModalitySequence
+from fusion.testing import Batch, check_missing_proof, check_padding_blind, ragged_batch, without
 
 
 def ramp(*values: float) -> torch.Tensor:
@@ -31,6 +33,46 @@ def test_the_concatenated_sequence() -> None:
     )
     torch.testing.assert_close(seen.values, expected)
     assert seen.mask.all()
+
+
+def test_aligned_inputs_keep_their_steps() -> None:
+    """Columns: audio, text, then whether audio, text are there. The second clip's audio lacks the middle step."""
+    head = EarlyFusion({"text": 1, "audio": 1}, 1, grid_steps=None)
+    assert head.needs_alignment
+    mask = torch.tensor([[True, True, False], [True, False, True]])
+    inputs = {
+        "audio": ModalitySequence(torch.tensor([[1.0, 2.0, 9.0], [3.0, 9.0, 4.0]]).unsqueeze(-1), mask).zeroed(),
+        "text": ModalitySequence.pad([ramp(5.0, 6.0), ramp(7.0, 8.0, 9.0)]),
+    }
+    seen = head.concatenated(inputs)
+    expected = torch.tensor(
+        [
+            [[1.0, 5.0, 1.0, 1.0], [2.0, 6.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]],
+            [[3.0, 7.0, 1.0, 1.0], [0.0, 8.0, 0.0, 1.0], [4.0, 9.0, 1.0, 1.0]],
+        ]
+    )
+    torch.testing.assert_close(seen.values, expected)
+    assert seen.mask.tolist() == [[True, True, False], [True, True, True]]
+    with pytest.raises(ValueError, match="needs aligned modalities"):
+        head({"audio": ModalitySequence.pad([ramp(1.0)]), "text": ModalitySequence.pad([ramp(1.0, 2.0)])})
+
+
+def test_aligned_inputs_on_a_grid_of_their_own_length_are_the_same() -> None:
+    torch.manual_seed(0)
+    dims = {"audio": 2, "text": 3}
+    head = EarlyFusion(dims, 2, hidden_dim=8, grid_steps=5).eval()
+    batch = ragged_batch(dims, {"audio": [5, 5, 0], "text": [5, 5, 5]})
+    on_grid = head(batch).prediction
+    head.grid_steps, head.needs_alignment = None, True
+    torch.testing.assert_close(head(batch).prediction, on_grid)
+
+
+@pytest.mark.parametrize("check", [check_padding_blind, check_missing_proof])
+def test_aligned_inputs_keep_the_contract(check: Callable[[FusionHead, Batch], None]) -> None:
+    torch.manual_seed(0)
+    dims = {"audio": 2, "text": 3}
+    head = EarlyFusion(dims, 2, hidden_dim=8, grid_steps=None)
+    check(head, ragged_batch(dims, {"audio": [4, 1, 6, 3], "text": [4, 1, 6, 3]}))
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "gru", "transformer"])

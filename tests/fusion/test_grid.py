@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fusion.grid import at_most, common_grid, resample
+from fusion.grid import at_most, common_grid, resample, shared_steps
 from fusion.sequence import ModalitySequence
+from fusion.testing import ragged_batch
 
 PIECES = 840
 """Fine pieces per step in the naive reference: divisible by every cell count up to 8."""
@@ -123,3 +124,24 @@ def test_resample_gives_each_clip_its_own_cells(sequence: ModalitySequence, data
         if count and len(real):
             torch.testing.assert_close(out.values[row, :count], naive_cells(real, count), atol=1e-5, rtol=0)
         assert (out.values[row][~out.mask[row]] == 0).all()
+
+
+class TestSharedSteps:
+    def test_aligned_clips_stay_and_missing_ones_are_padded(self) -> None:
+        dims = {"audio": 2, "text": 1, "vision": 1}
+        batch = ragged_batch(dims, {"audio": [3, 1], "text": [3, 1], "vision": [0, 0]})
+        shared = shared_steps(batch)
+        for key in ("audio", "text"):
+            assert torch.equal(shared[key].mask, batch[key].mask)
+            torch.testing.assert_close(shared[key].values, batch[key].values, equal_nan=True)
+        assert shared["vision"].mask.tolist() == [[False] * 3] * 2
+        assert shared["vision"].values.shape == (2, 3, 1)
+
+    def test_gaps_may_differ_but_ends_may_not(self) -> None:
+        full = torch.ones(1, 3, dtype=torch.bool)
+        gap = torch.tensor([[True, False, True]])
+        values = torch.zeros(1, 3, 1)
+        shared_steps({"audio": ModalitySequence(values, full), "text": ModalitySequence(values, gap)})
+        short = torch.tensor([[True, True, False]])
+        with pytest.raises(ValueError, match=r"\{'audio': 3, 'text': 2\} steps"):
+            shared_steps({"audio": ModalitySequence(values, full), "text": ModalitySequence(values, short)})
