@@ -15,7 +15,7 @@ from mmsa.errors import UsageError
 
 if TYPE_CHECKING:
     from mmsa.corpora.check import Report
-    from mmsa.corpora.mmsa_pickle import Imported
+    from mmsa.corpora.imported import Imported
 
 app = typer.Typer(no_args_is_help=True, help="Corpora: which there are, what one holds, feature files as a corpus.")
 
@@ -65,23 +65,52 @@ def check(
 
 @app.command("import")
 def import_(
-    pickle: Annotated[Path, typer.Argument(help="Feature file of MMSA, MMSA-FET or MultiBench.")],
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="A feature pickle of MMSA, MMSA-FET or MultiBench; a folder of .csd files or of UR-FUNNY's pickles."
+        ),
+    ],
     name: Annotated[str, typer.Option(help="Of the corpus that is made.")],
     output: Annotated[Path | None, typer.Option(help="Folder to make; without it, ./NAME.")] = None,
     labels: Annotated[
-        str | None, typer.Option(help="mosi, sims, or a range such as 0,5. Default: by the labels.")
+        str | None, typer.Option(help="Of a pickle: mosi, sims, simsv2, or a range such as 0,5. Default: by them.")
     ] = None,
-    padding: Annotated[str | None, typer.Option(help="left or right. Default: found out.")] = None,
+    padding: Annotated[str | None, typer.Option(help="Of a pickle: left or right. Default: found out.")] = None,
+    folds: Annotated[
+        Path | None,
+        typer.Option(help="Of .csd files: which video is in which split. Default: looked for beside them."),
+    ] = None,
+    use: Annotated[
+        list[str] | None,
+        typer.Option(help="Of .csd files: MODALITY=SEQUENCE, where several would fit; may be given several times."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Make a corpus of a feature file, to train on without any extractor; nothing in the file is run."""
-    from mmsa.corpora.mmsa_pickle import import_pickle
+    """Make a corpus of ready-made features, to train on without any extractor; nothing in the files is run."""
+    from mmsa.corpora.imports import import_corpus
 
-    made = import_pickle(pickle, output or Path(name), name=name, labels=_range(labels), padding=_side(padding))
+    made = import_corpus(
+        source,
+        output or Path(name),
+        name=name,
+        labels=_range(labels),
+        padding=_side(padding),
+        folds=folds,
+        use=_sequences(use or []),
+    )
     if as_json:
         typer.echo(json.dumps(made.to_dict()))
     else:
         _print_import(made)
+
+
+def _sequences(given: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given]
+    for text, (modality, sign, sequence) in zip(given, pairs, strict=True):
+        if not (modality and sign and sequence):
+            raise UsageError(f"--use takes MODALITY=SEQUENCE, such as vision=FACET_4.2, not {text!r}")
+    return {modality: sequence for modality, _, sequence in pairs}
 
 
 def _range(given: str | None) -> str | tuple[float, float] | None:
@@ -90,7 +119,7 @@ def _range(given: str | None) -> str | tuple[float, float] | None:
     try:
         low, high = (float(part) for part in given.split(","))
     except ValueError:
-        raise UsageError(f"--labels takes mosi, sims or two numbers such as 0,5, not {given!r}") from None
+        raise UsageError(f"--labels takes mosi, sims, simsv2 or two numbers such as 0,5, not {given!r}") from None
     return low, high
 
 

@@ -14,6 +14,9 @@ from mmsa.errors import UsageError, unknown
 __all__ = ["CORPORA", "SPLITS", "Clip", "Corpus", "Split", "load_corpus"]
 
 CORPORA = {
+    "daicwoz": "mmsa.corpora.daicwoz:load_daicwoz",
+    "daicwoz-clnf": "mmsa.corpora.daicwoz:load_with_clnf",
+    "daicwoz-interviewer": "mmsa.corpora.daicwoz:load_with_interviewer",
     "demo": "mmsa.corpora.demo:load_demo",
     "emorynlp": "mmsa.corpora.emorynlp:load_emorynlp",
     "iemocap": "mmsa.corpora.iemocap:load_iemocap",
@@ -21,12 +24,26 @@ CORPORA = {
     "meld": "mmsa.corpora.meld:load_meld",
     "mosei": "mmsa.corpora.mosei:load_mosei",
     "mosi": "mmsa.corpora.mosi:load_mosi",
+    "mosi-audio": "mmsa.corpora.mosi:load_mosi_audio",
+    "mosi-shuffled-audio": "mmsa.corpora.mosi:load_mosi_shuffled_audio",
+    "multi_zol": "mmsa.corpora.multi_zol:load_multi_zol",
     "mustard": "mmsa.corpora.mustard:load_mustard",
     **{f"mustard-fold{n}": f"mmsa.corpora.mustard:fold_{n}" for n in range(5)},
+    "mustard-context": "mmsa.corpora.mustard:load_with_context",
+    **{f"mustard-context-fold{n}": f"mmsa.corpora.mustard:fold_{n}_with_context" for n in range(5)},
+    "mustard-context-speaker-independent": "mmsa.corpora.mustard:load_speaker_independent_with_context",
     "mustard-speaker-independent": "mmsa.corpora.mustard:load_speaker_independent",
+    "mvsa-multiple": "mmsa.corpora.mvsa:load_mvsa_multiple",
+    "mvsa-single": "mmsa.corpora.mvsa:load_mvsa_single",
     "sims": "mmsa.corpora.sims:load_sims",
     "sims-en": "mmsa.corpora.sims:load_sims_en",
     "simsv2": "mmsa.corpora.sims:load_simsv2",
+    "twitter2015": "mmsa.corpora.twitter_aspect:load_twitter2015",
+    "twitter2017": "mmsa.corpora.twitter_aspect:load_twitter2017",
+    "twitter_sarcasm": "mmsa.corpora.twitter_sarcasm:load_twitter_sarcasm",
+    "urfunny": "mmsa.corpora.urfunny:load_urfunny",
+    "urfunny-context": "mmsa.corpora.urfunny:load_with_context",
+    "yelp": "mmsa.corpora.yelp:load_yelp",
 }
 """Adapter by corpus name: `"module:function"`, imported at use."""
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,11 +15,14 @@ from mmsa.corpora import CORPORA, RENDERED, Clip, Corpus, load_corpus
 from mmsa.corpora.clip import SPLITS
 from mmsa.corpora.table import find_table, make_corpus, read_table
 from mmsa.errors import UsageError
-from mmsa.tasks import Classification, Task
+from mmsa.tasks import Classification, MultiLabel, Regression, Task
 
 Severity = Literal["problem", "note"]
 
 PUBLISHED: dict[str, tuple[int, int, int]] = {
+    "daicwoz": (107, 35, 47),
+    "daicwoz-clnf": (107, 35, 47),
+    "daicwoz-interviewer": (107, 35, 47),
     "emorynlp": (9934, 1344, 1328),
     "meld": (9989, 1109, 2610),
     "mosei": (16326, 1871, 4659),
@@ -25,21 +30,43 @@ PUBLISHED: dict[str, tuple[int, int, int]] = {
     "sims": (1368, 456, 457),
     "sims-en": (1368, 456, 457),
     "simsv2": (2722, 647, 1034),
+    "twitter2015": (3179, 1122, 1037),
+    "twitter2017": (3562, 1176, 1234),
+    "twitter_sarcasm": (19816, 2410, 2409),
+    "yelp": (35435, 2215, 6655),
 }
-"""Clips of train, valid and test in the literature: MMSA's feature files, and the papers of MELD and EmoryNLP."""
+"""Clips of train, valid and test in the literature: MMSA's feature files; for the others the papers that gave the
+splits out."""
 
-TOTALS = {"mustard": 690}
-"""Clips in the literature of corpora that come in several splits, by what their name begins with."""
+UNCONFIRMED = frozenset({"simsv2"})
+"""Corpora of whose published counts only that of train was found in a second place: a difference is no problem."""
+
+TOTALS: Mapping[str, tuple[int, ...]] = {
+    "iemocap": (10039,),
+    "multi_zol": (28429,),
+    "mustard": (690,),
+    "mvsa-multiple": (17024,),
+    "mvsa-single": (4511,),
+    "urfunny": (10166, 16514),
+}
+"""Clips in the literature of corpora that come in several splits, or versions, by name or what it begins with."""
 
 SHARED: dict[str, frozenset[str]] = {
     "emorynlp": frozenset({"speaker"}),
     "meld": frozenset({"speaker"}),
+    "multi_zol": frozenset({"media"}),
     "mustard": frozenset({"speaker"}),
     "mustard-speaker-independent": frozenset(),
     "sims": frozenset({"dialogue"}),
     "simsv2": frozenset({"dialogue"}),
 }
 """What the official splits share, by the corpus's name or what it begins with: known, and said as a note."""
+
+GENERIC: Mapping[str, re.Pattern[str]] = {"mustard": re.compile(r"PERSON\d*")}
+"""Speakers who are no persons, by what the corpus's name begins with: in two splits, they are not the same."""
+
+CARVED = frozenset({"mustard"})
+"""Corpora without a validation split of their own, by what their names begin with: theirs is a part of training."""
 
 LEAK_WORDS = 6
 """A transcript of at least so many words in two splits is no coincidence."""
@@ -132,13 +159,15 @@ def check(given: str, root: Path | str | None = None) -> Report:
 def _recognise(folder: Path) -> Corpus:
     """The registered corpus whose official layout a folder has; where several fit, the one it is named after."""
     found: dict[str, Corpus] = {}
-    for name in sorted(set(CORPORA) - RENDERED):
-        try:
-            found[name] = load_corpus(name, folder)
-        except UsageError:
-            continue
-    if folder.resolve().name in found:
-        return found[folder.resolve().name]
+    names = sorted(set(CORPORA) - RENDERED)
+    own = folder.resolve().name
+    variants = [name for name in names if name != own and "-" in name and name.split("-")[0] in names]
+    for group in ([name for name in names if name not in variants], variants):  # variants read the same folders again
+        for name in () if found else group:
+            with suppress(UsageError):
+                found[name] = load_corpus(name, folder)
+    if own in found:
+        return found[own]
     if len(found) != 1:
         fits = f"fits {', '.join(found)}" if found else "fits no registered corpus and holds no clips.csv"
         raise UsageError(f"{folder} {fits}: say which with `mmsa corpus check NAME --root {folder}`, which tells more")
@@ -171,10 +200,13 @@ def check_corpus(corpus: Corpus, findings: Iterable[Finding] = (), *, complete: 
 
 def _distribution(corpus: Corpus, task: Task) -> dict[str, float]:
     labels = [clip.labels[task.name] for clip in corpus.clips if task.name in clip.labels]
+    if isinstance(task, MultiLabel):
+        counts = Counter(name for label in labels if isinstance(label, tuple) for name in label)
+        return {**{name: counts[name] for name in task.classes}, "(none)": sum(label == () for label in labels)}
     if isinstance(task, Classification):
-        counts = Counter(labels)
+        counts = Counter(map(str, labels))
         return {name: counts[name] for name in task.classes}
-    values = [float(label) for label in labels]
+    values = [task.encode(label) for label in labels]
     return {"low": min(values), "mean": math.fsum(values) / len(values), "high": max(values)} if values else {}
 
 
@@ -190,10 +222,11 @@ def _counts(corpus: Corpus) -> Iterator[Finding]:
     if published and own != published:
         told = "{} / {} / {}"
         message = f"{told.format(*own)} clips in {' / '.join(SPLITS)}; the literature has {told.format(*published)}"
+        yield Finding("note" if corpus.name in UNCONFIRMED else "problem", "count", "", message)
+    totals = TOTALS.get(corpus.name, TOTALS.get(corpus.name.split("-")[0]))
+    if totals and len(corpus.clips) not in totals:
+        message = f"{len(corpus.clips)} clips; the literature has {' or '.join(map(str, totals))}"
         yield Finding("problem", "count", "", message)
-    total = TOTALS.get(corpus.name.split("-")[0])
-    if total and len(corpus.clips) != total:
-        yield Finding("problem", "count", "", f"{len(corpus.clips)} clips; the literature has {total}")
 
 
 def _features(corpus: Corpus) -> Iterator[Finding]:
@@ -217,10 +250,11 @@ def _media(corpus: Corpus) -> Iterator[Finding]:
     for clip in corpus.clips:
         if clip.media is None:
             yield Finding("note", "media", clip.id, "no media file: used without sound and picture")
-        elif not clip.media.is_file():
-            yield Finding("problem", "media", clip.id, f"its media file is not there: {clip.media}")
-        elif not clip.media.stat().st_size:
-            yield Finding("problem", "media", clip.id, f"its media file is empty: {clip.media}")
+        for file in clip.files:
+            if not file.is_file():
+                yield Finding("problem", "media", clip.id, f"its media file is not there: {file}")
+            elif not file.stat().st_size:
+                yield Finding("problem", "media", clip.id, f"its media file is empty: {file}")
 
 
 def _words(corpus: Corpus) -> Iterator[Finding]:
@@ -246,7 +280,8 @@ def _duplicates(corpus: Corpus) -> Iterator[Finding]:
     said: dict[str, list[Clip]] = defaultdict(list)
     for clip in corpus.clips:
         if clip.media is not None:
-            first = stretches.setdefault((clip.media, clip.start_seconds, clip.end_seconds), clip)
+            aspect = clip.attributes.get("aspect")  # what a corpus of aspects asks about one post again and again
+            first = stretches.setdefault((clip.files, clip.start_seconds, clip.end_seconds, aspect), clip)
             if first is not clip:
                 yield Finding("problem", "duplicate", clip.id, f"the same stretch of media as {first.id}")
         words = " ".join((clip.transcript or "").lower().split())
@@ -271,19 +306,24 @@ def _is_long(text: str) -> bool:
 
 def _shared(corpus: Corpus) -> Iterator[Finding]:
     """Speakers, dialogues and media files that are in more than one split."""
+    carved = corpus.name.split("-")[0] in CARVED
     known = SHARED.get(corpus.name, SHARED.get(corpus.name.split("-")[0], frozenset()))
     for kind in ("speaker", "dialogue", "media"):
         splits: dict[Any, set[str]] = defaultdict(set)
         for clip in corpus.clips:
             if getattr(clip, kind) is not None:
-                splits[getattr(clip, kind)].add(clip.split)
+                splits[getattr(clip, kind)].add("train" if carved and clip.split == "valid" else clip.split)
         both = [key for key, found in splits.items() if len(found) > 1]
         if kind in known and both:
             message = f"{len(both)} of {len(splits)} are in more than one split, as in the official release"
             yield Finding("note", kind, "", f"{kind}: {message}")
             continue
+        generic = GENERIC.get(corpus.name.split("-")[0]) if kind == "speaker" else None
         for key in both:
-            yield Finding("problem", kind, "", f"the {kind} {key} is in {' and '.join(sorted(splits[key]))}")
+            anyone = generic is not None and generic.fullmatch(key)
+            message = f"the {kind} {key} is in {' and '.join(sorted(splits[key]))}"
+            message += ", but stands for anyone without a name" if anyone else ""
+            yield Finding("note" if anyone else "problem", kind, "", message)
 
 
 def _turns(corpus: Corpus) -> Iterator[Finding]:
@@ -305,7 +345,8 @@ def _labels(corpus: Corpus) -> Iterator[Finding]:
         if len(set(trained)) < 2 and corpus.split("train"):
             message = f"{task.name} has {len(set(trained))} different labels in train: nothing can be learned"
             yield Finding("problem", "label", "", message)
-        elif isinstance(task, Classification):
-            absent = [name for name in task.classes if name not in trained]
+        elif not isinstance(task, Regression):
+            held = {name for label in trained for name in (label if isinstance(label, tuple) else (label,))}
+            absent = [name for name in task.classes if name not in held]
             if absent:
                 yield Finding("problem", "label", "", f"{task.name}: no clip of train is {', '.join(absent)}")

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from mmsa.tasks import Task
+from mmsa.tasks import Label, Task
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+STILL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif"})
+"""How the names of still images end; what a file is, is decided by its content when it is read."""
 
 
 @dataclass(frozen=True)
@@ -21,8 +25,8 @@ class Clip:
     Attributes:
         id: unique in its corpus.
         split: `"train"`, `"valid"` or `"test"`.
-        labels: label by task name: a float for regression, a class name for classification. A task that is
-            not among the keys is unlabelled for this clip.
+        labels: label by task name: a float for regression, a class name for classification, the names of the classes
+            that hold for a multi-label task. A task that is not among the keys is unlabelled for this clip.
         media: the file, or None where only the transcript is at hand.
         transcript: what is said, or None where unknown.
         start_seconds: where the segment starts in `media`; None is its beginning.
@@ -30,11 +34,13 @@ class Clip:
         speaker: who speaks.
         dialogue: id of the conversation the clip belongs to.
         turn: position in that conversation.
+        attributes: what else is known of it.
+        more_media: the still images after `media`, where a post has several.
     """
 
     id: str
     split: Split
-    labels: Mapping[str, float | str]
+    labels: Mapping[str, Label]
     media: Path | None = None
     transcript: str | None = None
     start_seconds: float | None = None
@@ -43,6 +49,17 @@ class Clip:
     dialogue: str | None = None
     turn: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    more_media: tuple[Path, ...] = ()
+
+    @property
+    def may_sound(self) -> bool:
+        """Whether its media may have sound: there is some, and by its name it is no still image."""
+        return self.media is not None and self.media.suffix.lower() not in STILL_SUFFIXES
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every media file of the clip, in order."""
+        return (self.media, *self.more_media) if self.media is not None else ()
 
 
 @dataclass(frozen=True)

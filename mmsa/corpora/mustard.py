@@ -3,12 +3,16 @@
 Castro et al., "Towards Multimodal Sarcasm Detection (An _Obviously_ Perfect Paper)", ACL 2019. Two settings are
 published: the mean over five folds, in which speakers recur, and a speaker-independent one, which tests on "Friends"
 and trains on all other shows. Neither has a validation split: one is carved from training here (`VALID_SHARE`).
+
+What is said before each utterance is kept with it. Every setting also comes with it in the transcript: for results
+"with context" there are `mustard-context-fold0` to `4` and `mustard-context-speaker-independent`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -37,12 +41,17 @@ KEYS: Mapping[str, type] = {
     "sarcasm": bool,
 }
 MEDIA = ("utterances_final", "videos/utterances_final")
+GENERIC = re.compile(r"PERSON\d*")
+"""Speakers without a name of their own: whoever happens to speak, another person in each clip."""
+
+CONTEXT_NOTE = "Transcripts begin with the utterances before; sound and picture are the utterance's."
+GENERIC_NOTE = "{count} test clips are spoken by {names}, who are no persons: of those names others are in training."
 FOLD_NOTE = "Fold {fold} of {folds}: published figures are means over all {folds} folds."
 
 Records = dict[str, dict[str, Any]]
 
 
-def load_mustard(root: Path, fold: int = 0) -> Corpus:
+def load_mustard(root: Path, fold: int = 0, *, context: bool = False) -> Corpus:
     """One of the five published folds: it is the test split, the other four are training and validation.
 
     The folder holds `sarcasm_data.json` and `folds_5.csv` (`index,id,test_fold`: the authors' `split_indices.p` as
@@ -53,6 +62,7 @@ def load_mustard(root: Path, fold: int = 0) -> Corpus:
     Args:
         root: the folder.
         fold: 0 to 4.
+        context: whether transcripts begin with the utterances before, a line each.
 
     Raises:
         UsageError: a file is missing, holds what it cannot, or the two do not name the same clips.
@@ -63,23 +73,38 @@ def load_mustard(root: Path, fold: int = 0) -> Corpus:
     records = _read_records(root / "sarcasm_data.json")
     folds = _read_folds(root / "folds_5.csv", records)
     test = {key for key, own in folds.items() if own == fold}
-    return _corpus(f"mustard-fold{fold}", root, records, test, FOLD_NOTE.format(fold=fold, folds=FOLDS))
+    note = FOLD_NOTE.format(fold=fold, folds=FOLDS)
+    return _corpus(f"mustard{'-context' * context}-fold{fold}", root, records, test, note, context)
 
 
-def load_speaker_independent(root: Path) -> Corpus:
+def load_speaker_independent(root: Path, *, context: bool = False) -> Corpus:
     """The speaker-independent setting: tested on "Friends", trained and validated on the other shows.
 
-    The folder is that of `load_mustard`; the folds are not needed.
+    The folder is that of `load_mustard`; the folds are not needed. Bystanders are called PERSON and PERSON1 in all
+    shows: their names are in training and test, they are not.
+
+    Args:
+        root: the folder.
+        context: whether transcripts begin with the utterances before, a line each.
 
     Raises:
         UsageError: the file is missing or holds what it cannot.
     """
     records = _read_records(root / "sarcasm_data.json")
     test = {key for key, record in records.items() if record["show"] == TEST_SHOW}
-    return _corpus("mustard-speaker-independent", root, records, test, "")
+    names = [[r["speaker"] for k, r in records.items() if (k in test) == inside] for inside in (True, False)]
+    shared = sorted({name for name in {*names[0]} & {*names[1]} if GENERIC.fullmatch(name)})
+    count = sum(name in shared for name in names[0])
+    note = GENERIC_NOTE.format(count=count, names=" and ".join(shared)) if shared else ""
+    return _corpus(f"mustard{'-context' * context}-speaker-independent", root, records, test, note, context)
 
 
 fold_0, fold_1, fold_2, fold_3, fold_4 = (partial(load_mustard, fold=fold) for fold in range(FOLDS))
+load_with_context = partial(load_mustard, context=True)
+fold_0_with_context, fold_1_with_context, fold_2_with_context, fold_3_with_context, fold_4_with_context = (
+    partial(load_with_context, fold=fold) for fold in range(FOLDS)
+)
+load_speaker_independent_with_context = partial(load_speaker_independent, context=True)
 
 
 def _read_records(path: Path) -> Records:
@@ -137,26 +162,29 @@ def _carve(records: Records, train: set[str]) -> set[str]:
     return chosen
 
 
-def _corpus(name: str, root: Path, records: Records, test: set[str], note: str) -> Corpus:
+def _corpus(name: str, root: Path, records: Records, test: set[str], note: str, context: bool) -> Corpus:
+    note = " ".join(filter(None, (note, CONTEXT_NOTE if context else "")))
     valid = _carve(records, records.keys() - test)
 
     def split(key: str) -> Split:
         return "test" if key in test else "valid" if key in valid else "train"
 
     try:
-        return Corpus(name, tuple(_clip(root, key, record, split(key)) for key, record in records.items()), TASKS, note)
+        clips = tuple(_clip(root, key, record, split(key), context) for key, record in records.items())
+        return Corpus(name, clips, TASKS, note)
     except ValueError as error:
         raise UsageError(f"{root / 'sarcasm_data.json'} is not MUStARD's: {error}") from None
 
 
-def _clip(root: Path, key: str, record: Mapping[str, Any], split: Split) -> Clip:
+def _clip(root: Path, key: str, record: Mapping[str, Any], split: Split, context: bool) -> Clip:
+    said = [*(record["context"] if context else ()), record["utterance"]]
     candidates = (root / folder / f"{key}.mp4" for folder in MEDIA)
     return Clip(
         id=key,
         split=split,
         labels={"sarcasm": TASKS[0].classes[record["sarcasm"]]},
         media=next((path for path in candidates if path.is_file()), None),
-        transcript=record["utterance"] or None,
+        transcript="\n".join(filter(None, said)) or None,
         speaker=record["speaker"],
         dialogue=key,
         turn=len(record["context"]),

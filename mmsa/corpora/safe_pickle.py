@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import mmap
 import pickletools
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmsa.corpora.pickle_values import (
+    ALLOWED_NAMES,
+    DTYPE,
+    BrokenError,
+    ForbiddenError,
+    array_from_bytes,
+    as_bytes,
+    checked_shape,
+    dtype_from_state,
+    fetched_numbers,
+    shown,
+)
 from mmsa.errors import UsageError
 
 MAX_BYTES = 32 * 2**30
@@ -29,24 +40,10 @@ MAX_BYTES = 32 * 2**30
 ALLOWANCE = 16
 """Bytes that may be made per byte of the file, beside what the file holds: bounds what a small file can grow to."""
 
-_DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|[SU][0-9]{1,9}|O8?)")
-_CORE = ("numpy.core", "numpy._core")
-_ALLOWED = {
-    **{(f"{core}.multiarray", "_reconstruct"): "reconstruct" for core in _CORE},
-    **{(f"{core}.multiarray", "scalar"): "scalar" for core in _CORE},
-    **{(f"{core}.numeric", "_frombuffer"): "frombuffer" for core in _CORE},
-    ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): "dtype",
-    ("_codecs", "encode"): "encode",
-    ("builtins", "bytes"): "bytes",
-    ("__builtin__", "bytes"): "bytes",
-    ("builtins", "bytearray"): "bytes",
-    ("__builtin__", "bytearray"): "bytes",
-}
-"""What a name in a pickle stands for here; `_Machine._call` says what it does."""
+Transform = Callable[[Any, Any], Any]
 
 
-def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:
+def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES, transform: Transform | None = None) -> Any:
     """Read a pickle that holds NumPy arrays, NumPy scalars and plain values.
 
     Plain values are list, dict, tuple, str, int, float, bytes (bytearrays become bytes), bool and None. Pickles of
@@ -56,6 +53,9 @@ def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:
     Args:
         path: the file.
         max_bytes: refuse larger files; what is built stays within a small multiple of the file's size.
+        transform: called with the key and the value of each item of a dictionary once the value is complete; what it
+            returns stands in the dictionary instead. Where it returns less, memory is given back as the file is read,
+            at the price of reading it twice.
 
     Raises:
         UsageError: the file cannot be read, is too large, is no pickle, or holds or names anything else.
@@ -71,8 +71,12 @@ def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:
             if size == 0:
                 raise UsageError(f"{path} is empty, not a pickle")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _Machine(size).run(content)
-    except _ForbiddenError as error:
+                if transform is None:
+                    return _Machine(size).run(content)
+                fetched = fetched_numbers(content)
+                content.seek(0)
+                return _Machine(size, transform, fetched).run(content)
+    except ForbiddenError as error:
         raise UsageError(
             f"{path} {error}. Only NumPy arrays and plain values are read from pickles, and nothing in them is run: "
             "if you trust the file, save its arrays alone, from the tool that made it"
@@ -80,7 +84,7 @@ def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
     except (
-        _BrokenError,
+        BrokenError,
         ValueError,
         IndexError,
         KeyError,
@@ -94,14 +98,6 @@ def load_numpy_pickle(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Any:
         raise UsageError(f"{path} is not a pickle that can be read: {error}. Fetch it again?") from None
     except MemoryError:
         raise UsageError(f"{path} does not fit into memory") from None
-
-
-class _ForbiddenError(Exception):
-    """The pickle holds what is never read from one."""
-
-
-class _BrokenError(Exception):
-    """The pickle contradicts itself."""
 
 
 @dataclass(frozen=True)
@@ -152,14 +148,19 @@ class _Machine:
 
     Args:
         size: bytes of the file; what may be made of it is a multiple.
+        transform: of the values of dictionaries.
+        fetched: numbers of the values that the pickle fetches again; others are not remembered. None remembers all.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, transform: Transform | None = None, fetched: frozenset[int] | None = None) -> None:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
         self.pending = 0
         self.left = ALLOWANCE * size + 4096
+        self.transform = transform
+        self.fetched = fetched
+        self.memoized = 0
 
     def run(self, content: Any) -> Any:
         """Follow the instructions to the end and return what was built."""
@@ -169,31 +170,33 @@ class _Machine:
                 break
             if name in _LITERALS:
                 self.stack.append(argument)
+                if isinstance(argument, bytes) and len(argument) >= 2**20:
+                    content.madvise(mmap.MADV_DONTNEED)  # an array was copied: its pages need not stay in memory
             elif name in _CONSTANTS:
                 self.stack.append(_CONSTANTS[name])
             elif name in _STEPS:
                 _STEPS[name](self, argument)
             elif name == "INST":
-                raise _ForbiddenError(f"names {_shown(str(argument).replace(' ', '.'))}")
+                raise ForbiddenError(f"names {shown(str(argument).replace(' ', '.'))}")
             elif name in _REFUSED:
-                raise _ForbiddenError(_REFUSED[name])
+                raise ForbiddenError(_REFUSED[name])
             elif name not in ("PROTO", "FRAME"):
-                raise _BrokenError(f"unknown instruction {name}")
+                raise BrokenError(f"unknown instruction {name}")
         if self.outer or len(self.stack) != 1 or self.pending:
-            raise _BrokenError("it ends too early")
+            raise BrokenError("it ends too early")
         return self._value(self.stack[0])
 
     def spend(self, count: int) -> None:
         """Account for bytes that are made and do not stand in the file."""
         self.left -= count
         if self.left < 0:
-            raise _ForbiddenError("would grow to many times its size")
+            raise ForbiddenError("would grow to many times its size")
 
     @staticmethod
     def _value(value: Any) -> Any:
         """A value for a container or for the caller: a name, alone or in front of arguments, is none."""
         if isinstance(value, _Name) or (isinstance(value, tuple) and value and isinstance(value[0], _Name)):
-            raise _ForbiddenError("holds a class or function as a value")
+            raise ForbiddenError("holds a class or function as a value")
         return value
 
     def _tuple(self, items: list[Any]) -> tuple[Any, ...]:
@@ -220,8 +223,14 @@ class _Machine:
 
     # ---- memory of values by number
 
+    def memoize(self, _: Any) -> None:
+        self.put(self.memoized)
+
     def put(self, key: int) -> None:
         value = self.stack[-1]
+        self.memoized += int(key) not in self.memo
+        if self.fetched is not None and int(key) not in self.fetched:
+            return
         if isinstance(value, _Pending):
             value.memo_keys.append(int(key))
         self.memo[int(key)] = value
@@ -229,7 +238,7 @@ class _Machine:
     def get(self, key: int) -> None:
         value = self.memo[int(key)]
         if isinstance(value, _Pending):
-            raise _ForbiddenError("holds an array that contains itself")
+            raise ForbiddenError("holds an array that contains itself")
         self.stack.append(value)
 
     # ---- containers
@@ -255,7 +264,7 @@ class _Machine:
 
     def tuple_of(self, count: int) -> None:
         if len(self.stack) < count:
-            raise _BrokenError("a tuple is longer than what there is")
+            raise BrokenError("a tuple is longer than what there is")
         self.stack[-count:] = [self._tuple(self.stack[-count:])]
 
     def append(self, _: Any) -> None:
@@ -278,12 +287,13 @@ class _Machine:
         for key, value in zip(items[::2], items[1::2], strict=True):
             # Hashing a tuple goes as deep as the tuple does, on a stack that a file must not be able to exhaust.
             if not isinstance(key, str | bytes | int | float | np.generic | None):
-                raise _ForbiddenError(f"has a {type(key).__name__} as a dictionary's key")
-            target[key] = self._value(value)
+                raise ForbiddenError(f"has a {type(key).__name__} as a dictionary's key")
+            value = self._value(value)
+            target[key] = value if self.transform is None else self.transform(key, value)
 
     def _top(self, kind: type[Any]) -> Any:
         if not isinstance(self.stack[-1], kind):
-            raise _BrokenError(f"items for a {type(self.stack[-1]).__name__}, which is no {kind.__name__}")
+            raise BrokenError(f"items for a {type(self.stack[-1]).__name__}, which is no {kind.__name__}")
         return self.stack[-1]
 
     # ---- names and what they stand for
@@ -298,15 +308,15 @@ class _Machine:
 
     def _push_name(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise _BrokenError("a name is no text")
-        if (module, name) not in _ALLOWED:
-            raise _ForbiddenError(f"names {_shown(f'{module}.{name}')}")
-        self.stack.append(_Name(_ALLOWED[module, name]))
+            raise BrokenError("a name is no text")
+        if (module, name) not in ALLOWED_NAMES:
+            raise ForbiddenError(f"names {shown(f'{module}.{name}')}")
+        self.stack.append(_Name(ALLOWED_NAMES[module, name]))
 
     def reduce(self, _: Any) -> None:
         arguments, name = self.stack.pop(), self.stack.pop()
         if not isinstance(name, _Name) or not isinstance(arguments, tuple):
-            raise _BrokenError("something is called that is no function")
+            raise BrokenError("something is called that is no function")
         self.stack.append(self._call(name.role, arguments))
 
     def _call(self, role: str, arguments: tuple[Any, ...]) -> Any:
@@ -319,26 +329,26 @@ class _Machine:
             case "bytes" | "encode", (str() as text, "latin1" | "latin-1"):
                 self.spend(len(text))
                 return text.encode("latin-1")
-            case "dtype", (str() as code, *_) if _DTYPE.fullmatch(code):
+            case "dtype", (str() as code, *_) if DTYPE.fullmatch(code):
                 self.pending += 1
                 return _Pending("dtype", code)
             case "dtype", (code, *_):
-                raise _ForbiddenError(f"has an array of type {str(code)[:40]!r}")
+                raise ForbiddenError(f"has an array of type {str(code)[:40]!r}")
             case "reconstruct", (_Name("ndarray"), (0,), b"b" | "b"):
                 self.pending += 1
                 return _Pending("array")
             case "scalar", (np.dtype() as dtype, bytes() | str() as data) if dtype.kind != "O":
-                return _from_bytes(_as_bytes(data), dtype, (), "C")[()]
+                return array_from_bytes(as_bytes(data), dtype, (), "C")[()]
             case "frombuffer", (bytes() as data, np.dtype() as dtype, tuple() as shape, "C" | "F" as order):
-                return _from_bytes(data, dtype, shape, order)
-        raise _ForbiddenError(f"calls NumPy's {role!r} in a way that NumPy does not")
+                return array_from_bytes(data, dtype, shape, order)
+        raise ForbiddenError(f"calls NumPy's {role!r} in a way that NumPy does not")
 
     def build(self, _: Any) -> None:
         """Give an announced array or dtype its content, wherever it is remembered."""
         state, target = self.stack.pop(), self.stack.pop()
         if not isinstance(target, _Pending) or not isinstance(state, tuple):
-            raise _ForbiddenError("sets the state of an object")
-        made = _dtype(target.base, state) if target.role == "dtype" else self._array(state)
+            raise ForbiddenError("sets the state of an object")
+        made = dtype_from_state(target.base, state) if target.role == "dtype" else self._array(state)
         self.pending -= 1
         for key in target.memo_keys:
             self.memo[key] = made
@@ -347,52 +357,16 @@ class _Machine:
     def _array(self, state: tuple[Any, ...]) -> NDArray[Any]:
         match state:
             case (int(), tuple() as shape, np.dtype() as dtype, bool() | int() as fortran, list() as items):
-                if dtype.kind != "O" or math.prod(_checked(shape)) != len(items):
-                    raise _BrokenError(f"an array of shape {shape} with {len(items)} objects")
+                if dtype.kind != "O" or math.prod(checked_shape(shape)) != len(items):
+                    raise BrokenError(f"an array of shape {shape} with {len(items)} objects")
                 self.spend(8 * len(items))
                 flat = np.empty(len(items), object)
                 for i, item in enumerate(items):  # assigned at once, lists among them would become dimensions
                     flat[i] = item
                 return flat.reshape(shape, order="F" if fortran else "C")
             case (int(), tuple() as shape, np.dtype() as dtype, bool() | int() as fortran, bytes() | str() as data):
-                return _from_bytes(_as_bytes(data), dtype, shape, "F" if fortran else "C")
-        raise _BrokenError("the content of an array is not as NumPy writes it")
-
-
-def _shown(text: str) -> str:
-    """What a file says, fit for a terminal."""
-    return text[:200].encode("unicode_escape").decode("ascii")
-
-
-def _as_bytes(data: bytes | str) -> bytes:
-    """The bytes of an array; Python 2 wrote them as a string."""
-    return data.encode("latin-1") if isinstance(data, str) else data
-
-
-def _checked(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(shape) > 32 or not all(type(n) is int and 0 <= n < 2**48 for n in shape):
-        raise _BrokenError(f"an array of shape {str(shape)[:80]}")
-    return shape
-
-
-def _from_bytes(data: bytes, dtype: np.dtype[Any], shape: tuple[Any, ...], order: Any) -> NDArray[Any]:
-    if dtype.kind == "O":
-        raise _ForbiddenError("has addresses of objects for data")
-    if math.prod(_checked(shape)) * dtype.itemsize != len(data):
-        raise _BrokenError(f"an array of shape {shape} and type {dtype} with {len(data)} bytes")
-    if dtype.itemsize == 0:
-        raise _BrokenError(f"an array of type {dtype}, whose items have no bytes")
-    if not data:
-        return np.zeros(shape, dtype, order)
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-
-def _dtype(code: str, state: tuple[Any, ...]) -> np.dtype[Any]:
-    """A dtype without fields, sub-arrays or metadata, in its byte order."""
-    match state:
-        case (int(), "<" | ">" | "|" | "=" as order, None, None, None, *_):
-            return np.dtype(code).newbyteorder(order)
-    raise _ForbiddenError("has a structured array")
+                return array_from_bytes(as_bytes(data), dtype, shape, "F" if fortran else "C")
+        raise BrokenError("the content of an array is not as NumPy writes it")
 
 
 _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
@@ -402,7 +376,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "PUT": _Machine.put,
     "BINPUT": _Machine.put,
     "LONG_BINPUT": _Machine.put,
-    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
+    "MEMOIZE": _Machine.memoize,
     "GET": _Machine.get,
     "BINGET": _Machine.get,
     "LONG_BINGET": _Machine.get,

@@ -18,6 +18,7 @@ from mmsa.corpora.label_csv import read_label_csv
 from mmsa.tasks import Regression
 
 SENTIMENT = Regression("sentiment", -1.0, 1.0, metrics="sims")
+SENTIMENT_V2 = Regression("sentiment", -1.0, 1.0, metrics="simsv2")
 
 
 def load_sims(root: Path) -> Corpus:
@@ -51,4 +52,4 @@ def load_simsv2(root: Path) -> Corpus:
     """
     meta = root / "meta.csv"
     table = meta if meta.is_file() and not (root / "label.csv").is_file() else root / "label.csv"
-    return read_label_csv("simsv2", table, SENTIMENT, unimodal=True)
+    return read_label_csv("simsv2", table, SENTIMENT_V2, unimodal=True)

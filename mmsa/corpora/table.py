@@ -14,12 +14,14 @@ The table is `NAME.csv` (UTF-8, with a header) or `NAME.parquet`, with one row p
 | `turn` | position in the dialogue, a whole number from 0 |
 
 and those that the description lists as `attributes` or `arrays`; any other is an error, so that no typing error goes
-unseen. The description is `NAME.yaml` or `NAME.json`:
+unseen. The label of a multi-label task is the classes that hold, `smile|frown`, or `-` where none does (in Parquet, a
+list of them). The description is `NAME.yaml` or `NAME.json`:
 
 ```yaml
 tasks:                      # required; what can be learned from the labels
-  sentiment: {kind: regression, low: -3, high: 3, metrics: mosi}    # or sims, or plain, which is the default
+  sentiment: {kind: regression, low: -3, high: 3, metrics: mosi}    # or sims, simsv2, plain (the default)
   emotion: {kind: classification, classes: [calm, glad]}
+  signs: {kind: multi-label, classes: [smile, frown]}     # any number of them may hold
 default_tasks: [sentiment]  # learned when none are asked for; all of them without this
 name: mine                  # of the corpus; the table's own without this
 note: Staged, not spontaneous.            # shown with every result
@@ -41,95 +43,21 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
+from mmsa.corpora.cells import NONE_HOLDS, SEPARATOR, label_of
 from mmsa.corpora.clip import SPLITS, Clip, Corpus
+from mmsa.corpora.description import OPTIONAL, REQUIRED, Description, read_description
 from mmsa.errors import UsageError
-from mmsa.tasks import Classification, Regression, Task
+from mmsa.tasks import Label
 
 SUFFIXES = (".csv", ".parquet")
-DESCRIPTIONS = (".yaml", ".yml", ".json")
 STEM = "clips"
 """Name of the table in a folder that is a corpus."""
 
-REQUIRED = ("id", "split")
-OPTIONAL = ("media", "start_seconds", "end_seconds", "transcript", "speaker", "dialogue", "turn")
 SHOWN = 50
 """So many problems are spelt out in an error."""
 
-Name = Annotated[str, Field(pattern=r"^[\w.-]+$")]
 Cells = Mapping[str, str]
-
-
-class RegressionTask(BaseModel):
-    """A task whose labels are numbers in a range."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["regression"]
-    low: float
-    high: float
-    metrics: Literal["mosi", "sims", "plain"] = "plain"
-
-    @model_validator(mode="after")
-    def _a_range(self) -> Self:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"low must lie below high, not {self.low} and {self.high}")
-        return self
-
-
-class ClassificationTask(BaseModel):
-    """A task whose labels are names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    kind: Literal["classification"]
-    classes: tuple[str, ...] = Field(min_length=2)
-
-    @model_validator(mode="after")
-    def _no_class_twice(self) -> Self:
-        if len(set(self.classes)) < len(self.classes):
-            raise ValueError(f"classes must each be named once, not {list(self.classes)}")
-        return self
-
-
-class Description(BaseModel):
-    """What stands beside a table; the module says what each key means."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    tasks: dict[Name, Annotated[RegressionTask | ClassificationTask, Field(discriminator="kind")]] = Field(min_length=1)
-    default_tasks: tuple[str, ...] = ()
-    name: Name | None = None
-    note: str = ""
-    media_root: Path | None = None
-    attributes: tuple[str, ...] = ()
-    arrays: dict[Name, str] = Field(default_factory=dict)
-    features: dict[Name, Path] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _columns_mean_one_thing(self) -> Self:
-        columns = [*REQUIRED, *OPTIONAL, *self.tasks, *self.attributes, *self.arrays.values()]
-        twice = sorted({name for name in columns if columns.count(name) > 1})
-        if twice:
-            raise ValueError(f"the columns {', '.join(twice)} are given two meanings: give each one")
-        if not set(self.default_tasks) <= set(self.tasks):
-            raise ValueError(f"default_tasks must be among {', '.join(self.tasks)}, not {list(self.default_tasks)}")
-        both = sorted(set(self.arrays) & set(self.features))
-        if both:
-            raise ValueError(f"{', '.join(both)} is among both arrays and features: give it once")
-        return self
-
-    def task_list(self) -> tuple[Task, ...]:
-        """The tasks, in the order in which they are described."""
-        return tuple(
-            Regression(name, task.low, task.high, task.metrics)
-            if isinstance(task, RegressionTask)
-            else Classification(name, task.classes)
-            for name, task in self.tasks.items()
-        )
 
 
 @dataclass(frozen=True)
@@ -259,43 +187,6 @@ def read_table(path: Path) -> TableContent:
     return TableContent(path, described, tuple(reader.clips), arrays, tuple(reader.problems))
 
 
-def read_description(table: Path) -> Description:
-    """Read what stands beside a table.
-
-    Raises:
-        UsageError: there is none, there are two, or it holds what it must not; all problems are named at once.
-    """
-    import yaml
-
-    if not table.is_file():
-        raise UsageError(f"no table {table}")
-    found = [beside for suffix in DESCRIPTIONS if (beside := table.with_suffix(suffix)).is_file()]
-    if len(found) != 1:
-        held = f"there are {', '.join(path.name for path in found)}" if found else "there is none"
-        raise UsageError(
-            f"beside {table} there must be one description, {table.with_suffix('.yaml').name} or "
-            f"{table.with_suffix('.json').name}, and {held}. The least one: "
-            "tasks: {sentiment: {kind: regression, low: -3, high: 3}}"
-        )
-    try:
-        data = yaml.safe_load(found[0].read_text(encoding="utf-8"))
-        return Description.model_validate(data)
-    except ValidationError as error:
-        lines = "\n".join(f"  {_explain(e)}" for e in error.errors())
-        raise UsageError(f"{found[0]} is not valid:\n{lines}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{found[0]} is not YAML: {error}") from None
-
-
-def _explain(error: Any) -> str:
-    path = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), list(Description.model_fields), n=1, cutoff=0.5)
-        return f"{path}: unknown key" + (f"; did you mean {near[0]!r}?" if near else "")
-    given = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
-    return f"{path or 'description'}: {error['msg']}{given}"
-
-
 def _check_columns(path: Path, columns: Iterable[str], described: Description) -> None:
     """All columns that must be there are, and no others.
 
@@ -352,8 +243,11 @@ def _parquet_rows(path: Path) -> tuple[list[str], Rows]:
 def _text(value: object) -> str:
     """A value of Parquet as it would stand in CSV.
 
-    pandas writes missing values as NaN, and whole numbers as floats in a column where some are missing.
+    pandas writes missing values as NaN, and whole numbers as floats in a column where some are missing. A list is
+    the classes that hold.
     """
+    if isinstance(value, list):
+        return SEPARATOR.join(map(str, value)) or NONE_HOLDS
     if value is None or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -417,17 +311,15 @@ class _RowReader:
             attributes={name: cells[name] for name in self.described.attributes if cells[name]},
         )
 
-    def _labels(self, cells: Cells, found: list[tuple[str, str]]) -> Iterator[tuple[str, float | str]]:
+    def _labels(self, cells: Cells, found: list[tuple[str, str]]) -> Iterator[tuple[str, Label]]:
         for task in self.tasks:
             cell = cells[task.name]
             if not cell:
                 continue
             try:
-                code = task.encode(cell)
+                yield task.name, label_of(task, cell)
             except ValueError as error:
                 found.append((task.name, str(error)))
-            else:
-                yield task.name, cell if isinstance(task, Classification) else code
 
 
 def _number(cells: Cells, column: str, found: list[tuple[str, str]]) -> float | None:

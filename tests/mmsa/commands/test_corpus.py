@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -79,8 +80,8 @@ class TestImport:
     @pytest.mark.parametrize(
         ("words", "message"),
         [
-            (["--labels", "0,x"], "--labels takes mosi, sims or two numbers such as 0,5, not '0,x'"),
-            (["--labels", "imdb"], "labels must be mosi or sims or a range, not 'imdb'"),
+            (["--labels", "0,x"], "--labels takes mosi, sims, simsv2 or two numbers such as 0,5, not '0,x'"),
+            (["--labels", "imdb"], "labels must be mosi, sims, simsv2 or a range, not 'imdb'"),
             (["--padding", "middle"], "--padding takes left or right, not 'middle'"),
             (["--output", "."], "is there already"),
         ],
@@ -92,6 +93,28 @@ class TestImport:
         code, out, err = run_corpus("import", features, "--name", "mine", *words)
         assert (code, out) == (2, "")
         assert message in err
+
+    def test_folders_of_computational_sequences_are_read_as_well(self, run_corpus: Mmsa, tmp_path: Path) -> None:
+        source = tmp_path / "sdk"
+        source.mkdir()
+        for name in ("Opinion Labels", "COVAREP", "FACET_4.1", "FACET_4.2"):
+            with h5py.File(source / f"{name}.csd", "w") as file:
+                for i, video in enumerate(("a", "b", "c")):
+                    file[f"{name}/data/{video}/features"] = np.array([[i + 0.5]])
+                    file[f"{name}/data/{video}/intervals"] = np.array([[1.0, 2.0]])
+        (source / "folds.json").write_text('{"train": ["a"], "valid": ["b"], "test": ["c"]}', encoding="utf-8")
+        words = ("import", source, "--name", "sdk", "--output", tmp_path / "made")
+        code, _, err = run_corpus(*words)
+        assert code == 2
+        assert "vision could be FACET_4.1" in err
+        code, _, err = run_corpus(*words, "--use", "vision")
+        assert code == 2
+        assert "--use takes MODALITY=SEQUENCE" in err
+        code, out, _ = run_corpus(*words, "--use", "vision=FACET_4.2", "--use", "old=FACET_4.1")
+        assert code == 0
+        assert "sdk: train 1, valid 1, test 1" in out
+        assert "intervals" in out
+        assert sorted(load_corpus(str(tmp_path / "made")).features) == ["audio", "old", "vision"]
 
     def test_a_malicious_file_is_refused(self, run_corpus: Mmsa, features: Path, tmp_path: Path) -> None:
         class Payload:

@@ -15,7 +15,7 @@ from mmsa.corpora import check as module
 from mmsa.corpora.check import Finding, Report, check, check_corpus
 from mmsa.errors import UsageError
 from mmsa.precomputed import precomputed_spec, write_precomputed
-from mmsa.tasks import Classification, Regression
+from mmsa.tasks import Classification, MultiLabel, Regression
 
 TASKS = (Regression("sentiment", -1, 1), Classification("emotion", ("calm", "glad")))
 
@@ -108,6 +108,41 @@ def test_what_official_splits_share_is_a_note() -> None:
     told = found(check_corpus(corpus(*shared, name="mustard-fold3")), "speaker")
     assert told == [("note", "", "speaker: 1 of 2 are in more than one split, as in the official release")]
     assert found(check_corpus(corpus(*shared, name="mustard-speaker-independent")), "speaker")[0][0] == "problem"
+
+
+def test_speakers_who_are_no_persons_and_a_validation_split_of_training_s_are_no_problem() -> None:
+    name = "mustard-speaker-independent"
+    bystanders = (clip(1, speaker="PERSON1"), clip(5, "test", speaker="PERSON1"))
+    told = found(check_corpus(corpus(*bystanders, name=name)), "speaker")
+    assert told == [("note", "", "the speaker PERSON1 is in test and train, but stands for anyone without a name")]
+    assert found(check_corpus(corpus(*bystanders)), "speaker")[0][0] == "problem"
+    carved = corpus(clip(1, speaker="Ann"), clip(4, "valid", speaker="Ann"), name=name)
+    assert found(check_corpus(carved), "speaker") == []
+
+
+def test_counts_that_could_not_be_confirmed_are_a_note_and_versions_count_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = found(check_corpus(corpus(name="simsv2")), "count")
+    assert told == [("note", "", "3 / 1 / 1 clips in train / valid / test; the literature has 2722 / 647 / 1034")]
+    monkeypatch.setitem(module.TOTALS, "urfunny", (5, 7))
+    assert found(check_corpus(corpus(name="urfunny-context")), "count") == []
+    monkeypatch.setitem(module.TOTALS, "urfunny", (6, 7))
+    assert found(check_corpus(corpus(name="urfunny")), "count") == [
+        ("problem", "", "5 clips; the literature has 6 or 7")
+    ]
+
+
+def test_labels_of_a_multi_label_task_are_counted_by_class() -> None:
+    task = MultiLabel("signs", ("smile", "frown", "nod"))
+    held = {"1": ("smile", "nod"), "2": (), "3": ("smile",), "4": ("frown",)}
+    clips = [replace(c, labels={"signs": held[c.id]} if c.id in held else {}) for c in corpus().clips]
+    report = check_corpus(Corpus("made", tuple(clips), (task,)))
+    assert report.labels["signs"] == {"smile": 2, "frown": 1, "nod": 1, "(none)": 1}
+    assert found(report, "label") == [
+        ("problem", "", "signs: no clip of train is frown"),
+        ("note", "5", "no signs label"),
+    ]
 
 
 def test_turns_and_times_must_make_sense() -> None:

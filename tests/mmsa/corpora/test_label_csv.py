@@ -7,7 +7,7 @@ import pytest
 from mmsa.corpora.clip import Clip, Corpus
 from mmsa.corpora.label_csv import read_label_csv
 from mmsa.errors import UsageError
-from mmsa.tasks import Regression
+from mmsa.tasks import MultiLabel, Regression
 
 HEADER = "video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode"
 ROWS = [
@@ -131,4 +131,45 @@ def test_cells_that_cannot_be_are_named(table: Path, row: str, message: str) -> 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "label.csv").write_text(HEADER + "\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"label\.csv is not a table of made: .* has no clips"):
+        read(tmp_path / "label.csv")
+
+
+EMOTIONS = MultiLabel("emotions", ("happy", "sad"))
+
+
+def rated(tmp_path: Path, columns: str, *cells: str) -> Path:
+    path = tmp_path / "rated.csv"
+    rows = [f"v,{i},words,0.5,train,{own}" for i, own in enumerate(cells)]
+    path.write_text("\n".join([f"video_id,clip_id,text,label,mode,{columns}", *rows]) + "\n", encoding="utf-8")
+    return path
+
+
+def test_emotions_that_are_rated_above_zero_are_present(tmp_path: Path) -> None:
+    table = rated(tmp_path, "sad,happy", "0.3333,0", "0,0", "1,3", ",")
+    corpus = read_label_csv("made", table, SENTIMENT, emotions=EMOTIONS)
+    assert (corpus.tasks, corpus.default_tasks) == ((SENTIMENT, EMOTIONS), ("sentiment",))
+    found = [clip.labels.get("emotions") for clip in corpus.clips]
+    assert found == [("sad",), (), ("happy", "sad"), None]
+
+
+def test_tables_without_emotions_have_no_such_task(table: Path) -> None:
+    assert read_label_csv("made", table, SENTIMENT, emotions=EMOTIONS) == read(table)
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "message"),
+    [
+        ("sad,happy", "4,0", "line 2, column sad: must be an intensity from 0 to 3, not '4'"),
+        ("sad,happy", "1,", "line 2, column happy: must be an intensity from 0 to 3, not ''"),
+        ("sad,other", "1,2", "has the columns sad but lacks happy: give all, or none"),
+    ],
+)
+def test_emotions_that_are_none_are_refused(tmp_path: Path, columns: str, cells: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        read_label_csv("made", rated(tmp_path, columns, cells), SENTIMENT, emotions=EMOTIONS)
+
+
+def test_a_folder_of_computational_sequences_is_told_where_to_go(tmp_path: Path) -> None:
+    (tmp_path / "CMU_MOSI_COVAREP.csd").touch()
+    with pytest.raises(UsageError, match=r"holds the CMU-SDK's files: mmsa corpus import .* --name made"):
         read(tmp_path / "label.csv")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,33 @@ def test_speaker_independent_tests_on_one_show_and_needs_no_folds(root: Path) ->
     assert len(corpus.split("test")) == 30
 
 
+@pytest.mark.parametrize("name", ["fold3", "speaker-independent"])
+def test_every_setting_also_comes_with_what_is_said_before(root: Path, name: str) -> None:
+    plain, more = load_corpus(f"mustard-{name}", root), load_corpus(f"mustard-context-{name}", root)
+    assert more.name == f"mustard-context-{name}"
+    assert [c.transcript for c in more.clips] == [f"“Café”?\nNo.\n{c.transcript}" for c in plain.clips]
+    assert tuple(replace(c, transcript=None) for c in more.clips) == tuple(
+        replace(c, transcript=None) for c in plain.clips
+    )
+    assert more.note.removeprefix(plain.note).strip().startswith("Transcripts begin with the utterances before")
+
+
+def test_bystanders_who_share_a_name_with_training_are_told(root: Path) -> None:
+    """Clips 1_0 to 1_2 of each ten are tested on."""
+    speakers = {
+        "1_0": "PERSON",
+        "1_1": "PERSON1",
+        "1_2": "PERSON2",
+        "1_5": "PERSON",
+        "1_6": "PERSON1",
+        "1_10": "PERSON",
+    }
+    write(root, {key: {**own, "speaker": speakers.get(key, own["speaker"])} for key, own in RECORDS.items()})
+    corpus = load_speaker_independent(root)
+    assert corpus.note.startswith("3 test clips are spoken by PERSON and PERSON1, who are no persons")
+    assert corpus.clips[0].speaker == "PERSON"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -199,6 +227,7 @@ def test_the_real_folds_hold_what_was_published() -> None:
 @needs_real
 def test_the_real_speaker_independent_split_holds_what_was_published() -> None:
     corpus = load_corpus("mustard-speaker-independent")
+    assert corpus.note.startswith("28 test clips are spoken by PERSON and PERSON1")
     # Castro et al.: 356 clips from "Friends", 334 from the other shows.
     assert len(corpus.split("test")) == 356
     assert len(corpus.split("train")) + len(corpus.split("valid")) == 334

@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -378,6 +379,38 @@ def test_damaged_files_are_refused_or_read_but_never_run(data: Any, tmp_path_fac
     with contextlib.suppress(UsageError):
         load_numpy_pickle(path)
     assert RAN == []
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_values_of_dictionaries_can_be_changed_as_they_are_read(write: Write, protocol: int) -> None:
+    shared = np.arange(3.0)
+    data = {"a": {"keep": [shared, [1, 2]], "drop": [[9] * 5]}, "b": {"keep": [shared], "drop": "x"}, "c": {}}
+    seen = []
+
+    def transform(key: Any, value: Any) -> Any:
+        seen.append(key)
+        return {"drop": None, "keep": value[0] if key == "keep" else None}.get(key, value)
+
+    found = load_numpy_pickle(write(pickle.dumps(data, protocol)), transform=transform)
+    assert sorted(seen) == ["a", "b", "c", "drop", "drop", "keep", "keep"]
+    assert {key: list(value) for key, value in found.items()} == {key: list(value) for key, value in data.items()}
+    assert found["a"]["drop"] is None
+    assert found["b"]["keep"].tolist() == [0, 1, 2]
+    assert found["a"]["keep"] is found["b"]["keep"]  # remembered, as the pickle fetches it again
+
+
+def test_what_is_dropped_as_it_is_read_takes_no_memory(write: Write) -> None:
+    """Fifty lists of a thousand numbers, of which the machine would remember each."""
+    path = write(pickle.dumps({i: {"drop": [float(n) for n in range(1000)]} for i in range(50)}, 4))
+
+    def peak(transform: Any) -> int:
+        tracemalloc.start()
+        load_numpy_pickle(path, transform=transform)
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    assert peak(lambda key, value: None if key == "drop" else value) < peak(None) / 10
 
 
 def test_files_that_cannot_be_read_are_refused(write: Write, tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ def test_the_translation_is_a_corpus_of_its_own(root: Path) -> None:
 def test_version_2_may_call_its_table_meta(root: Path) -> None:
     (root / "meta.csv").write_text(ENGLISH, encoding="utf-8")
     assert load_simsv2(root).clips[0].transcript == "这是一个例句"
+    assert {task.to_dict()["metrics"] for task in load_simsv2(root).tasks} == {"simsv2"}
     (root / "label.csv").unlink()
     assert load_simsv2(root).clips[0].transcript == "This is an example"
     (root / "meta.csv").unlink()

@@ -17,7 +17,7 @@ from mmsa.corpora.table import find_table, load_table, read_table
 from mmsa.errors import UsageError
 from mmsa.precomputed import open_precomputed
 from mmsa.runs import train
-from mmsa.tasks import Classification, Regression
+from mmsa.tasks import Classification, MultiLabel, Regression
 
 WriteTable = Callable[..., Path]
 TASKS = {
@@ -62,6 +62,24 @@ def test_every_column_is_read(write: WriteTable, tmp_path: Path) -> None:
         Clip("b", "valid", {}),
         Clip("c", "test", {"sentiment": 3.0}, media / "c.wav", "Oh", None, 3.0),
     )
+
+
+def test_a_multi_label_task_names_the_classes_that_hold(write: WriteTable, tmp_path: Path) -> None:
+    """In Parquet they may also be lists."""
+    tasks = {"signs": {"kind": "multi-label", "classes": ["smile", "nod"]}}
+    rows = ["a,train,nod | smile", "b,train,-", "c,test,smile", "d,test,"]
+    corpus = load_table(write(*rows, header="id,split,signs", tasks=tasks))
+    expected = [{"signs": ("nod", "smile")}, {"signs": ()}, {"signs": ("smile",)}, {}]
+    assert corpus.tasks == (MultiLabel("signs", ("smile", "nod")),)
+    assert [dict(clip.labels) for clip in corpus.clips] == expected
+    lists = pa.array([["nod", "smile"], [], ["smile"], None])
+    columns = {"id": list("abcd"), "split": ["train", "train", "test", "test"], "signs": lists}
+    pq.write_table(pa.table(columns), tmp_path / "other.parquet")
+    (tmp_path / "other.json").write_text(json.dumps({"tasks": tasks}), encoding="utf-8")
+    assert load_table(tmp_path / "other.parquet").clips == corpus.clips
+    path = write(*rows, "e,train,smile|frown", header="id,split,signs", tasks=tasks)
+    with pytest.raises(UsageError, match="row 6, column signs: signs must be among smile, nod, not 'frown'"):
+        load_table(path)
 
 
 def test_parquet_says_the_same_as_csv(write: WriteTable, tmp_path: Path) -> None:
