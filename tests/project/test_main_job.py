@@ -125,17 +125,19 @@ def test_scoring_a_test_clip_equals_evaluating_its_features(place: Workplace) ->
     code, scored = place.score(str(sys_path), "--text", words)
     assert code == 0
     value = min(max(float(row["sentiment.prediction"]), -3.0), 3.0)
-    assert scored[sys_path.name]["sentiment"]["value"] == pytest.approx(value, abs=1e-4)
+    (window,) = scored[sys_path.name]["windows"]
+    assert window["scores"]["sentiment"]["value"] == pytest.approx(value, abs=1e-5)
 
 
 def test_contributions_sum_to_the_distance_from_the_mean(place: Workplace) -> None:
     video = str(next(place.folder.glob("cache/demo/*/*.mp4")))
     _, rows = place.score(video, "--text", "What a wonderful day, I love it.")
-    row = next(iter(rows.values()))
+    (row,) = next(iter(rows.values()))["windows"]
     bundle = json.loads(next(place.folder.glob("mlruns/artifacts/*/artifacts/bundle/bundle.json")).read_text())
     moved = sum(found["contribution"]["sentiment"] for found in row["modalities"].values())
-    if abs(row["sentiment"]["value"]) < 3:  # the printed score is clipped to the range
-        assert moved == pytest.approx(row["sentiment"]["value"] - bundle["baseline"][0], abs=1e-4)
+    value = row["scores"]["sentiment"]["value"]
+    if abs(value) < 3:  # the printed score is clipped to the range
+        assert moved == pytest.approx(value - bundle["baseline"][0], abs=1e-4)
     assert sum(found["weight"] for found in row["modalities"].values()) == pytest.approx(1, abs=1e-4)
 
 
@@ -144,13 +146,13 @@ def test_a_real_face_is_found_and_smiles(place: Workplace, astronaut_video: Path
     from mmsa.demo.render import render_video
 
     code, rows = place.score(str(astronaut_video))
-    row = rows["astronaut.mp4"]
     assert code == 0
+    (row,) = rows["astronaut.mp4"]["windows"]
     assert row["modalities"]["vision"]["present"]
     assert set(row["missing"]) == {"audio", "text"}
     assert row["missing"]["text"] == "no transcript"
     assert row["modalities"]["text"]["weight"] == 0
-    assert sum(row["emotion"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert sum(row["scores"]["emotion"]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
 
     neutral = place.folder / "neutral.mp4"
     render_video(neutral, speaker="s00", emotion="neutral", transcript="", seconds=2.0)
@@ -180,9 +182,9 @@ def test_bad_files_are_reported_and_the_others_scored(place: Workplace) -> None:
     assert [name for name in names if "error" in rows[f"{name}.mp4"]] == ["truncated", "empty", "words", "absent"]
     for name in ("truncated", "empty", "words", "absent"):
         assert f"{name}.mp4" in rows[f"{name}.mp4"]["error"]
-    assert rows["good.mp4"]["missing"] == {}
-    assert set(rows["silent.mp4"]["missing"]) == {"audio", "text"}
-    assert set(rows["faceless.mp4"]["missing"]) == {"vision", "text"}
+    assert rows["good.mp4"]["windows"][0]["missing"] == {}
+    assert set(rows["silent.mp4"]["windows"][0]["missing"]) == {"audio", "text"}
+    assert set(rows["faceless.mp4"]["windows"][0]["missing"]) == {"vision", "text"}
 
 
 def test_usage_errors_exit_with_2_and_say_what_to_do(place: Workplace) -> None:

@@ -1,0 +1,1 @@
+"""The benchmark: many heads at one setting, and how sure one can be of what sets them apart."""
