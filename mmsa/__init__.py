@@ -6,18 +6,35 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmsa.benchmarking.runner import benchmark
     from mmsa.config import TrainConfig, make_config
     from mmsa.corpora import load_corpus
+    from mmsa.evaluating import Evaluation, evaluate
     from mmsa.runs import Run, train
     from mmsa.scoring import Score, Scorer, load_scorer
 
-__all__ = ["Run", "Score", "Scorer", "TrainConfig", "load_corpus", "load_scorer", "make_config", "train"]
+__all__ = [
+    "Evaluation",
+    "Run",
+    "Score",
+    "Scorer",
+    "TrainConfig",
+    "benchmark",
+    "evaluate",
+    "load_corpus",
+    "load_scorer",
+    "make_config",
+    "train",
+]
 
 _HOMES = {
+    "Evaluation": "mmsa.evaluating",
     "Run": "mmsa.runs",
     "Score": "mmsa.scoring",
     "Scorer": "mmsa.scoring",
     "TrainConfig": "mmsa.config",
+    "benchmark": "mmsa.benchmarking.runner",
+    "evaluate": "mmsa.evaluating",
     "load_corpus": "mmsa.corpora",
     "load_scorer": "mmsa.scoring",
     "make_config": "mmsa.config",

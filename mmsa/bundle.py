@@ -14,6 +14,7 @@ from mmsa.errors import UsageError
 from mmsa.tasks import Task, task_from_dict
 
 if TYPE_CHECKING:
+    from mmsa.calibration import Calibration
     from mmsa.model import MultimodalModel
 
 FORMAT = 1
@@ -36,6 +37,9 @@ class Bundle:
         versions: of Python and the libraries at training time.
         baseline: `(O,)`, the mean of the readable predictions (scores, probabilities) on the training split: what
             contributions of modalities are counted from.
+        calibration: temperatures and intervals fitted on the validation split; None for bundles of older versions.
+        clip_seconds: how long the clips of the training split are: 5th percentile, median, 95th; None where they carry
+            no times.
     """
 
     model: MultimodalModel
@@ -45,6 +49,8 @@ class Bundle:
     note: str
     versions: Mapping[str, str]
     baseline: tuple[float, ...]
+    calibration: Calibration | None = None
+    clip_seconds: tuple[float, float, float] | None = None
 
     def save(self, folder: Path) -> None:
         """Write the bundle; local files that extractors need are copied in, so that nothing beside it is needed.
@@ -64,6 +70,8 @@ class Bundle:
             "note": self.note,
             "versions": dict(self.versions),
             "baseline": list(self.baseline),
+            "calibration": None if self.calibration is None else self.calibration.to_dict(),
+            "clip_seconds": None if self.clip_seconds is None else list(self.clip_seconds),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -77,6 +85,7 @@ def load_bundle(folder: Path) -> Bundle:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    from mmsa.calibration import Calibration
     from mmsa.model import ModelConfig, MultimodalModel
 
     data = _read_description(folder)
@@ -96,6 +105,8 @@ def load_bundle(folder: Path) -> Bundle:
             note=data["note"],
             versions=data["versions"],
             baseline=tuple(float(value) for value in data["baseline"]),
+            calibration=Calibration.from_dict(fitted) if (fitted := data.get("calibration")) is not None else None,
+            clip_seconds=None if (clips := data.get("clip_seconds")) is None else (clips[0], clips[1], clips[2]),
         )
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit

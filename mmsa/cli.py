@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mmsa.commands import corpus, doctor, heads, score, train, ui
+from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, score, sweep, train, ui
 from mmsa.commands.console import err, plain
 from mmsa.errors import UsageError
 
@@ -18,7 +18,11 @@ app = typer.Typer(
     help="Sentiment and emotion from video: text, speech and face, fused.",
 )
 app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(extract.extract)
+app.command()(benchmark.benchmark)
 app.command()(score.score)
+app.command()(sweep.sweep)
 app.command()(heads.heads)
 app.command()(ui.ui)
 app.command()(doctor.doctor)

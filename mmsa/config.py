@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mmsa.errors import UsageError
+from mmsa.loss_config import LossConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -44,16 +45,41 @@ class TrainConfig(BaseModel):
         extractors: by modality; those not named keep their default.
         seed: of weights, dropout and the order of batches.
         epochs: at most so many.
-        patience_epochs: stop after so many epochs without a better validation loss.
-        batch_size: clips per step.
-        learning_rate: of AdamW.
+        patience_epochs: stop after so many epochs without a better one.
+        batch_size: clips per step, or per part of one where `accumulate` is above 1.
+        bucketing: put clips of like length into a batch, so that little is padded; which ones stays random.
+        accumulate: batches whose gradients make one update, as if they were one batch.
+        part_steps: a batch with more padded steps than this, over all modalities, is computed in parts of clips of like
+            length, whose gradients add up: the bound on memory. The update is the same, but for losses that relate
+            clips to each other (concordance, those of some heads). None is 4096 on the CPU, where larger parts only
+            cost cache, and no bound on a CUDA device or with such losses.
+        learning_rate: of AdamW, at its highest.
+        schedule: `"constant"`; `"cosine"`, down to `final_share` over all `epochs`; or `"plateau"`, times
+            `plateau_factor` each time that `plateau_epochs` epochs brought no better one.
+        warmup_epochs: over which the learning rate rises to its highest; may be a fraction.
+        final_share: of the learning rate that a cosine ends at.
+        plateau_epochs: see `schedule`.
+        plateau_factor: see `schedule`.
         weight_decay: of AdamW.
         clip_norm: largest gradient norm.
+        ema_decay: of a moving average of the weights, which is evaluated and kept in their place; 0 is none.
+        precision: of the head while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss scaling, on
+            CUDA. Weights, losses and every evaluation are float32.
+        compile: let `torch.compile` translate the head for training; the first steps take long, later ones less.
         modality_dropout: chance that a modality of a training clip is masked out; the last one never is.
-        unimodal_weight: how much the head's unimodal predictions count in the loss.
-        grid_steps: length of the common grid for heads that need alignment.
+        loss: what is minimised (see `LossConfig`).
+        select: what makes an epoch the best one: `"loss"` or `"<task>.<metric>"`, both on the validation split.
+        grid_steps: length of the common grid for heads that need alignment; None takes the features' own steps, for
+            corpora whose modalities are aligned already.
         device: `"auto"`, `"cpu"` or `"cuda"`.
+        resident_mb: features of up to so many megabytes are kept on a CUDA device; those beyond are read from disk as
+            batches need them. None is half of the device's free memory. On the CPU they are always memory-mapped.
+        checkpoints: keep, next to the MLflow store, what a killed run is resumed from: written after every epoch,
+            deleted when the run is finished.
+        checkpoint_steps: write it after so many updates within an epoch, too.
         jobs: processes that extract features; None is one per core.
+        feature_dtype: how extracted features are kept: `"float32"`, or `"float16"` for half the disk and 11
+            significant bits. Ready-made ones stay as they are.
         experiment: MLflow experiment; None is `mmsa-<corpus>`.
     """
 
@@ -70,14 +96,30 @@ class TrainConfig(BaseModel):
     epochs: Positive = 60
     patience_epochs: Positive = 10
     batch_size: Positive = 32
-    learning_rate: float = Field(default=1e-3, gt=0)
+    bucketing: bool = True
+    accumulate: Positive = 1
+    part_steps: Positive | None = None
+    learning_rate: float = Field(default=1e-3, gt=0, allow_inf_nan=False)
+    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    warmup_epochs: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    final_share: Fraction = 0.0
+    plateau_epochs: Positive = 3
+    plateau_factor: float = Field(default=0.5, gt=0, lt=1)
     weight_decay: float = Field(default=1e-2, ge=0)
     clip_norm: float = Field(default=1.0, gt=0)
+    ema_decay: Fraction = 0.0
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    compile: bool = False
     modality_dropout: Fraction = 0.2
-    unimodal_weight: float = Field(default=0.3, ge=0)
-    grid_steps: Positive = 32
+    loss: LossConfig = Field(default_factory=LossConfig)
+    select: str = "loss"
+    grid_steps: Positive | None = 32
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    resident_mb: int | None = Field(default=None, ge=0)
+    checkpoints: bool = True
+    checkpoint_steps: Positive | None = None
     jobs: Positive | None = None
+    feature_dtype: Literal["float32", "float16"] = "float32"
     experiment: str | None = None
 
     @model_validator(mode="after")
@@ -86,6 +128,17 @@ class TrainConfig(BaseModel):
             given = getattr(self, name)
             if given is not None and (not given or len(set(given)) < len(given)):
                 raise ValueError(f"{name} must name at least one, each once, not {list(given)}")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> Self:
+        for name, kind in (("final_share", "cosine"), ("plateau_epochs", "plateau"), ("plateau_factor", "plateau")):
+            if self.schedule != kind and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} belongs to schedule: {kind}, which is {self.schedule}")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of epochs: {self.epochs}")
+        if self.checkpoint_steps is not None and not self.checkpoints:
+            raise ValueError("checkpoint_steps needs checkpoints: true")
         return self
 
     def extractor(self, modality: str) -> ExtractorConfig:
@@ -176,9 +229,11 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> None:
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        names = list((ExtractorConfig if path.startswith("extractors.") else TrainConfig).model_fields)
-        near = difflib.get_close_matches(str(error["loc"][-1]), names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+        sections: dict[str, type[BaseModel]] = {"extractors": ExtractorConfig, "loss": LossConfig}
+        names = list(sections.get(path.split(".")[0] if "." in path else "", TrainConfig).model_fields)
+        inside = {} if "." in path else {name: f"loss.{name}" for name in LossConfig.model_fields}
+        near = difflib.get_close_matches(str(error["loc"][-1]), [*names, *inside], n=1, cutoff=0.5)
+        hint = f"did you mean {inside.get(near[0], near[0])!r}?" if near else f"known are {', '.join(names)}"
         return f"{path}: unknown key; {hint}"
     given = "" if isinstance(error["input"], dict) else f", not {error['input']!r}"
     return f"{path or 'settings'}: {error['msg']}{given}"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from mmsa.data import SplitData
-from mmsa.metrics import compute_metrics
-from mmsa.model import MultimodalModel, split_outputs, task_loss
+from mmsa.losses import Objective
+from mmsa.metrics import ClassReport, compute_metrics, per_class
+from mmsa.model import MultimodalModel, split_outputs
 from mmsa.tasks import Task
 
 
@@ -23,8 +25,8 @@ class Predictions:
     Attributes:
         clips: clip ids, `N` of them.
         outputs: per task `(N, task.output_dim)`: scores or logits.
-        labels: per task `(N,)`, NaN where unlabelled.
-        loss: the task loss over the split (see `mmsa.model.task_loss`).
+        labels: per task `(N,)`, or `(N, C)` where several classes may hold; NaN where unlabelled.
+        loss: the task loss over the split (see `mmsa.losses.Objective.task_loss`).
         weights: per modality `(N,)`, where the head knows them; otherwise empty.
     """
 
@@ -51,6 +53,7 @@ def predict(
     device: torch.device,
     modalities: Collection[str] | None = None,
     batch_size: int = 64,
+    objective: Objective | None = None,
 ) -> Predictions:
     """Run a model over a split in evaluation mode.
 
@@ -61,29 +64,36 @@ def predict(
         device: where the model is.
         modalities: the others are treated as missing; None keeps all.
         batch_size: clips at once.
+        objective: what `loss` is; None is the one of the default configuration.
     """
     model.eval()
     outputs: list[torch.Tensor] = []
     weights: dict[str, list[torch.Tensor]] = {}
+    places: list[torch.Tensor] = []
     with torch.no_grad():
-        for batch in data.batches(batch_size):
+        for batch in data.batches_by_length(batch_size):
             batch = batch.to(device)
             kept = {key: seq for key, seq in batch.inputs.items() if modalities is None or key in modalities}
             output = model(kept)
-            outputs.append(output.prediction.cpu())
+            places.append(batch.index)
+            outputs.append(output.prediction)
             for key, weight in output.weights.items():
-                weights.setdefault(key, []).append(weight.cpu())
-    prediction = torch.cat(outputs)
+                weights.setdefault(key, []).append(weight)
+    back = torch.cat(places).argsort()
+    prediction = torch.cat(outputs)[back].cpu()
     parts = split_outputs(tasks, prediction)
-    labels = {key: torch.from_numpy(label) for key, label in data.labels.items()}
+    labels = {key: torch.from_numpy(label).to(device) for key, label in data.labels.items()}
     # Over the whole split at once: a mean of batch means would weigh clips by their batch where labels are missing.
-    loss = task_loss(tasks, prediction, labels, torch.ones(len(prediction), dtype=torch.bool))
+    objective = (objective or Objective(tasks)).to(device)
+    everyone = torch.ones(len(prediction), dtype=torch.bool, device=device)
+    with torch.no_grad():
+        loss = objective.task_loss(prediction.to(device), labels, everyone)
     return Predictions(
         clips=tuple(clip.id for clip in data.clips),
         outputs={key: part.numpy() for key, part in parts.items()},
         labels=dict(data.labels),
         loss=float(loss),
-        weights={key: torch.cat(parts).numpy() for key, parts in weights.items()},
+        weights={key: torch.cat(parts)[back].cpu().numpy() for key, parts in weights.items()},
     )
 
 
@@ -95,3 +105,17 @@ def modality_subsets(modalities: Sequence[str]) -> list[tuple[str, ...]]:
         [('text',), ('audio',), ('text', 'audio')]
     """
     return [subset for size in range(1, len(modalities) + 1) for subset in combinations(modalities, size)]
+
+
+def write_per_class(path: Path, tasks: Sequence[Task], predictions: Predictions) -> None:
+    """A CSV table of how every class of every task fares; nothing is written where no task has classes."""
+    import csv
+
+    rows = [
+        [task.name, *vars(report).values()]
+        for task in tasks
+        for report in per_class(task, predictions.outputs[task.name], predictions.labels[task.name])
+    ]
+    if rows:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([["task", *(field.name for field in fields(ClassReport))], *rows])

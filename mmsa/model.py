@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from fusion import FusionHead, FusionOutput, ModalitySequence, common_grid, head_class
+from fusion.grid import shared_steps
 from mmsa.data import SplitData
 from mmsa.errors import UsageError
-from mmsa.tasks import Classification, Task
+from mmsa.tasks import Classification, MultiLabel, Task
 
 CLAMP = 10.0
 """Largest normalised value, in standard deviations: a sensor's outlier must not drive a prediction."""
@@ -27,14 +28,14 @@ class ModelConfig:
         input_dims: features per modality.
         output_dim: number of outputs.
         head_options: keyword arguments of the head.
-        grid_steps: steps of the common grid, used when the head needs alignment.
+        grid_steps: steps of the common grid, used when the head needs alignment; None for features that are aligned.
     """
 
     head: str
     input_dims: dict[str, int]
     output_dim: int
     head_options: dict[str, Any] = field(default_factory=dict)
-    grid_steps: int = 32
+    grid_steps: int | None = 32
 
 
 class Normaliser(nn.Module):
@@ -53,24 +54,18 @@ class Normaliser(nn.Module):
         self.register_buffer("scale", torch.ones(dim))
 
     def fit(self, data: SplitData, modality: str) -> None:
-        """Read the training split once, clip by clip, in double precision; constant features keep scale 1."""
-        total, squares, count = (torch.zeros_like(self.mean, dtype=torch.float64) for _ in range(3))
-        for batch in data.batches(64):
-            steps = batch.inputs[modality]
-            real = steps.values[steps.mask].double()
-            total += real.sum(dim=0)
-            squares += real.square().sum(dim=0)
-            count += len(real)
-        mean = total / count.clamp(min=1)
-        variance = (squares / count.clamp(min=1) - mean**2).clamp(min=0)
+        """Read the training split once, in double precision; constant features keep scale 1."""
+        sums = data.moments(modality)
+        mean = sums.total / max(sums.count, 1)
+        variance = (sums.squares / max(sums.count, 1) - mean**2).clamp(min=0)
         constant = variance <= 1e-10 * (1 + mean**2)
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(constant, 1.0, variance.sqrt()))
 
     def forward(self, sequence: ModalitySequence) -> ModalitySequence:
-        """Normalise and clamp the real steps."""
-        values = ((sequence.zeroed().values - self.mean) / self.scale).clamp(-CLAMP, CLAMP)
-        return ModalitySequence(values, sequence.mask)
+        """Normalise and clamp the real steps; the others are zero. One copy is made, since batches may be large."""
+        values = (sequence.values - self.mean).div_(self.scale).clamp_(-CLAMP, CLAMP)
+        return ModalitySequence(values.masked_fill_(~sequence.mask.unsqueeze(-1), 0.0), sequence.mask)
 
 
 class MultimodalModel(nn.Module):
@@ -97,7 +92,14 @@ class MultimodalModel(nn.Module):
     def prepare(self, inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
         """Normalised inputs, on one grid where the head needs that."""
         normalised = {key: self.normalisers[key](sequence) for key, sequence in sorted(inputs.items())}
-        return common_grid(normalised, self.config.grid_steps) if self.head.needs_alignment else normalised
+        if not self.head.needs_alignment:
+            return normalised
+        if self.config.grid_steps is not None:
+            return common_grid(normalised, self.config.grid_steps)
+        try:
+            return shared_steps(normalised)
+        except ValueError as error:
+            raise UsageError(f"{error}, with grid_steps, such as 32") from None
 
 
 def build_head(config: ModelConfig) -> FusionHead:
@@ -145,34 +147,12 @@ def split_outputs(tasks: Sequence[Task], prediction: Tensor) -> dict[str, Tensor
 
 
 def readable(tasks: Sequence[Task], prediction: Tensor) -> Tensor:
-    """`(B, O)`: predictions as people read them: scores as they are, logits of classes as probabilities."""
+    """`(B, O)`: predictions as people read them: scores as they are, logits as the probabilities of classes."""
     parts = split_outputs(tasks, prediction)
-    return torch.cat(
-        [parts[t.name].softmax(dim=1) if isinstance(t, Classification) else parts[t.name] for t in tasks], dim=1
-    )
+    return torch.cat([_readable(task, parts[task.name]) for task in tasks], dim=1)
 
 
-def task_loss(tasks: Sequence[Task], prediction: Tensor, labels: Mapping[str, Tensor], keep: Tensor) -> Tensor:
-    """Mean over tasks of L1 (regression, in units of the range's half) or cross-entropy, over labelled clips.
-
-    Args:
-        tasks: in the order of the outputs.
-        prediction: `(B, O)`.
-        labels: per task `(B,)`, NaN where unlabelled.
-        keep: `(B,)` bool: clips that count.
-
-    Returns:
-        A scalar; zero when no clip counts.
-    """
-    losses = []
-    for task, part in zip(tasks, split_outputs(tasks, prediction).values(), strict=True):
-        label = labels[task.name]
-        known = keep & ~label.isnan()
-        safe = label.masked_fill(~known, 0.0)
-        if isinstance(task, Classification):
-            loss = nn.functional.cross_entropy(part, safe.long(), reduction="none")
-        else:
-            # In units of half the range, so that sentiment in [-3, 3] and in [-1, 1] weigh alike beside emotion.
-            loss = (part[:, 0] - safe).abs() / ((task.high - task.low) / 2)
-        losses.append((loss * known).sum() / known.sum().clamp(min=1))
-    return torch.stack(losses).mean()
+def _readable(task: Task, part: Tensor) -> Tensor:
+    if isinstance(task, Classification):
+        return part.softmax(dim=1)
+    return part.sigmoid() if isinstance(task, MultiLabel) else part

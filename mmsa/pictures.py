@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmsa.evaluation import Predictions
-from mmsa.tasks import Classification, Regression, Task
+from mmsa.metrics import confusion, per_class
+from mmsa.tasks import Classification, MultiLabel, Regression, Task
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +25,8 @@ def draw_all(folder: Path, tasks: Sequence[Task], test: Predictions, history: Hi
         path = folder / f"{task.name}.png"
         if isinstance(task, Classification):
             _save(path, partial(_confusion, task=task, test=test), size=(6.5, 5.5))
+        elif isinstance(task, MultiLabel):
+            _save(path, partial(_presence, task=task, test=test), size=(6.5, 1.5 + 0.5 * len(task.classes)))
         else:
             _save(path, partial(_scatter, task=task, test=test), size=(5.5, 5.5))
     _save(folder / "learning_curves.png", partial(_curves, history=history), size=(7, 4))
@@ -57,9 +60,24 @@ def confusion_matrix(task: Classification, test: Predictions) -> np.ndarray[tupl
     """`(C, C)` counts, true class by predicted class, over labelled clips."""
     label = test.labels[task.name]
     known = ~np.isnan(label)
-    counts = np.zeros((task.output_dim, task.output_dim), np.int64)
-    np.add.at(counts, (label[known].astype(int), test.outputs[task.name][known].argmax(axis=1)), 1)
-    return counts
+    return confusion(test.outputs[task.name][known].argmax(axis=1), label[known].astype(int), task.output_dim)
+
+
+def _presence(axes: Axes, task: MultiLabel, test: Predictions) -> None:
+    """One bar per class: clips of the class that were found, that were missed, and false alarms."""
+    reports = per_class(task, test.outputs[task.name], test.labels[task.name])
+    found = np.array([report.hits for report in reports])
+    missed = np.array([report.support for report in reports]) - found
+    false = np.array([report.predicted for report in reports]) - found
+    start = np.zeros(len(reports), int)
+    for name, widths, colour in (("found", found, "C0"), ("missed", missed, "0.8"), ("false alarm", false, "C3")):
+        bars = axes.barh(range(len(reports)), widths, left=start, color=colour, label=name)
+        axes.bar_label(bars, [str(width) if width else "" for width in widths], label_type="center")
+        start += widths
+    axes.set_yticks(range(len(reports)), [report.name for report in reports])
+    axes.invert_yaxis()
+    axes.set(xlabel="clips", title=f"{task.name}, test split")
+    axes.legend()
 
 
 def _scatter(axes: Axes, task: Regression, test: Predictions) -> None:

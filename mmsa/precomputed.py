@@ -73,7 +73,7 @@ def write_precomputed(
         names: `D` feature names.
         clips: id, `(T, D)` float32 values and, for a clip without steps, why it has none.
     """
-    from mmsa.features import table_writer
+    from mmsa.features.table import sync, table_writer
 
     ids = []
     with table_writer(folder, spec, names) as writer:
@@ -82,7 +82,9 @@ def write_precomputed(
             sequence = FeatureSequence(values, np.stack([steps, steps + 1], axis=1), names)
             writer.add(clip_id, sequence, None if len(values) else reason)
             ids.append(clip_id)
-        (writer.folder / CLIPS).write_text(json.dumps(ids), encoding="utf-8")
+        with (writer.folder / CLIPS).open("w", encoding="utf-8") as file:
+            json.dump(ids, file)
+            sync(file)
 
 
 def open_precomputed(corpus: Corpus, modality: str) -> FeatureTable:

@@ -93,6 +93,11 @@ class Tracker:
         for start in range(0, len(metrics), 500):
             self.store.log_batch(self.run_id, metrics=metrics[start : start + 500])
 
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for key, value in values.items():
+            self.store.set_tag(self.run_id, key, value)
+
     def artifacts(self, folder: Path, to: str | None = None) -> None:
         """Log a folder's files."""
         self.store.log_artifacts(self.run_id, str(folder), to)
@@ -125,15 +130,31 @@ def open_run(
         raise UsageError(
             f"the MLflow store {tracking_uri()} refuses a run: {reason}. Check MLFLOW_TRACKING_URI"
         ) from error
+    with ending(store, run_id):
+        yield Tracker(store, run_id, experiment_id)
+
+
+@contextmanager
+def ending(store: MlflowClient, run_id: str) -> Iterator[None]:
+    """Let an open run end as FINISHED, as FAILED on an error, as KILLED on an interruption."""
     status = "FAILED"
     try:
-        yield Tracker(store, run_id, experiment_id)
+        yield
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         store.set_terminated(run_id, status)
+
+
+def ensure_experiment(name: str) -> None:
+    """Make the store and an experiment in it, before several processes would do it at once.
+
+    Raises:
+        UsageError: the store does not answer, or the experiment is deleted.
+    """
+    _experiment(client(), name)
 
 
 def _experiment(store: MlflowClient, name: str) -> str:
@@ -151,7 +172,8 @@ def find_bundle(run: str) -> Path:
     """The bundle folder of a run.
 
     Args:
-        run: a bundle folder, an MLflow run id, or `"latest"` for the newest finished run of the store.
+        run: a bundle folder, an MLflow run id, a registered model (see `mmsa.registry`), or `"latest"` for the newest
+            finished run of the store.
 
     Raises:
         UsageError: there is no such run, or it left no bundle.
@@ -166,7 +188,7 @@ def find_bundle(run: str) -> Path:
         raise UsageError(
             f"{given}no run yet in {STORE.resolve()}: run `mmsa train` first, or give a run id or a bundle folder"
         )
-    run_id = _latest() if run == "latest" else run
+    run_id = _latest() if run == "latest" else _named(run)
     from mlflow.exceptions import MlflowException
 
     try:
@@ -174,11 +196,31 @@ def find_bundle(run: str) -> Path:
     except (MlflowException, OSError) as error:
         raise UsageError(
             f"no bundle found for {run!r} in {tracking_uri()} ({str(error).splitlines()[0]}). RUN is an MLflow run id, "
-            "a bundle folder, or 'latest'"
+            "a registered model, a bundle folder, or 'latest'"
         ) from None
     if not (path / DESCRIPTION).is_file():
         raise UsageError(f"run {run_id} left no bundle: it did not finish, or is not a run of mmsa")
     return path
+
+
+def find_run(run: str) -> str | None:
+    """The id of the run that a name given to `find_bundle` means; None for a bundle folder.
+
+    Raises:
+        UsageError: `"latest"` where no run is finished.
+    """
+    if Path(run).is_dir():
+        return None
+    if is_default_store() and not (STORE / "mlflow.db").is_file():
+        return run  # `find_bundle` says what is missing
+    return _latest() if run == "latest" else _named(run)
+
+
+def _named(run: str) -> str:
+    """The id of a run that is given by it, or by a registered model."""
+    from mmsa.registry import RUN_ID, registered_run
+
+    return run if RUN_ID.fullmatch(run) else registered_run(client(), run) or run
 
 
 def _artifact(run_id: str, name: str) -> Path:

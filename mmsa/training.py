@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fusion import FusionOutput, ModalityDropout
+from mmsa.batching import padding_share, shuffled_batches
+from mmsa.checkpoint import Checkpoint, Checkpoints, random_state, restore_random_state
 from mmsa.config import TrainConfig
-from mmsa.data import Batch, SplitData, target_matrix
-from mmsa.errors import UsageError
+from mmsa.data import SplitData, target_matrix
+from mmsa.diagnostics import check_features
 from mmsa.evaluation import predict
-from mmsa.model import MultimodalModel, task_loss
+from mmsa.losses import Objective
+from mmsa.model import MultimodalModel
+from mmsa.selection import Selection
 from mmsa.tasks import Task
+from mmsa.trainer import Index, Trainer, Update
 
 
 @dataclass(frozen=True)
@@ -26,10 +32,13 @@ class Epoch:
 
     Attributes:
         number: from 1.
-        train_loss: mean over steps, all terms.
-        valid_loss: task loss on the validation split; what early stopping and selection look at.
+        train_loss: mean over clips, all terms.
+        valid_loss: task loss on the validation split.
         valid_metrics: `"<task>.<metric>"` on the validation split.
-        parts: mean over steps of each term of the training loss.
+        parts: mean over clips of each term of the training loss.
+        progress: `"learning_rate"` and `"gradient_norm"` (means over updates, norms that overflowed left out),
+            `"seconds"` with validation, `"clips_per_second"` without, `"padding"`: share of padded steps;
+            `"task_weight.<task>"` where these are learned.
     """
 
     number: int
@@ -37,6 +46,7 @@ class Epoch:
     valid_loss: float
     valid_metrics: dict[str, float]
     parts: dict[str, float]
+    progress: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -61,29 +71,34 @@ def fit(
     *,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
 ) -> History:
     """Train a model and leave the weights of its best validation epoch in it. The test split is no argument.
 
-    The normalisers are fitted on the training split first. Selection and early stopping use the task loss on the
-    validation split.
+    The normalisers are fitted on the training split first. Selection and early stopping look at `config.select` on
+    the validation split.
 
     Args:
         model: changed in place.
         train: the split to learn from.
         valid: the split to select on.
         tasks: in the order of the outputs.
-        config: optimiser, epochs, patience, seed.
-        device: where to train.
-        on_epoch: called after each epoch.
+        config: optimiser, schedule, epochs, patience, seed.
+        device: where to train, and where the splits give their batches.
+        on_epoch: called after each epoch that is trained in this call.
+        checkpoints: where to keep what a killed training is resumed from; what is there already is gone on with.
 
     Raises:
-        UsageError: the loss became NaN or infinite.
+        UsageError: features, the loss or its gradient are not finite, or a checkpoint cannot be written.
     """
+    check_features(train, "train")
+    check_features(valid, "valid")
     for key in model.config.input_dims:
         model.normalisers[key].fit(train, key)  # type: ignore[operator]
     model.to(device)
     with _denormals_flushed():
-        history = _fit(model, train, valid, tasks, config, device, on_epoch)
+        loop = _Loop(model, train, valid, tasks, config, device, checkpoints)
+        history = loop.run(on_epoch)
     _fit_after_training(model, valid, tasks, device, config.batch_size)
     model.eval()
     return history
@@ -101,91 +116,152 @@ def _denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def _fit(
-    model: MultimodalModel,
-    train: SplitData,
-    valid: SplitData,
-    tasks: Sequence[Task],
-    config: TrainConfig,
-    device: torch.device,
-    on_epoch: Callable[[Epoch], None],
-) -> History:
-    trainer = _Trainer(model, tasks, config)
-    shuffle = np.random.default_rng(config.seed)
-    epochs: list[Epoch] = []
-    best, best_state = 0, copy.deepcopy(model.state_dict())
-    while len(epochs) < config.epochs and len(epochs) - best < config.patience_epochs:
-        parts = trainer.epoch(batch.to(device) for batch in train.batches(config.batch_size, shuffle))
-        found = predict(model, valid, tasks, device=device)
-        epoch = Epoch(len(epochs) + 1, parts.pop("total"), found.loss, found.metrics(tasks), parts)
-        epochs.append(epoch)
-        if best == 0 or epoch.valid_loss < epochs[best - 1].valid_loss:
-            best, best_state = epoch.number, copy.deepcopy(model.state_dict())
-        on_epoch(epoch)
-    model.load_state_dict(best_state)
-    return History(tuple(epochs), best)
+class _Loop:
+    """Epochs, selection and checkpoints around a `Trainer`."""
 
+    def __init__(
+        self,
+        model: MultimodalModel,
+        train: SplitData,
+        valid: SplitData,
+        tasks: Sequence[Task],
+        config: TrainConfig,
+        device: torch.device,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        self.model, self.train, self.valid, self.tasks = model, train, valid, tuple(tasks)
+        self.config, self.device, self.checkpoints = config, device, checkpoints
+        self.selection = Selection(config.select, self.tasks)
+        self.objective = Objective(tasks, config.loss, train.labels).to(device)
+        updates = math.ceil(math.ceil(len(train) / config.batch_size) / config.accumulate)
+        self.trainer = Trainer(model, self.objective, train, config, device=device, updates_per_epoch=updates)
+        self.epochs: list[Epoch] = []
+        self.running = _Running()
+        self.best, self.best_cost = 0, math.inf
+        self.best_state: dict[str, Tensor] = {}
+        found = checkpoints.load() if checkpoints is not None else None
+        if found is not None:
+            self._restore(found)
 
-class _Trainer:
-    """Optimiser and step."""
+    def run(self, on_epoch: Callable[[Epoch], None]) -> History:
+        """All epochs; leaves the best one's weights in the model."""
+        while len(self.epochs) < self.config.epochs and len(self.epochs) - self.best < self.config.patience_epochs:
+            on_epoch(self._epoch())
+        self.model.load_state_dict(self.best_state)
+        return History(tuple(self.epochs), self.best)
 
-    def __init__(self, model: MultimodalModel, tasks: Sequence[Task], config: TrainConfig) -> None:
-        self.model = model
-        self.dropout = ModalityDropout(model.head, config.modality_dropout)
-        self.tasks = tasks
-        self.config = config
-        self.optimiser = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+    def _plan(self, number: int) -> list[list[Index]]:
+        """The updates of an epoch, each as the batches that count as one; the seed and the number decide them."""
+        generator = np.random.default_rng([self.config.seed, number])
+        size, count = self.config.batch_size, self.config.accumulate
+        batches = shuffled_batches(self.train.lengths, size, generator, bucketing=self.config.bucketing)
+        return [batches[start : start + count] for start in range(0, len(batches), count)]
 
-    def epoch(self, batches: Iterable[Batch]) -> dict[str, float]:
-        """One pass; returns the mean of each loss term and `"total"`."""
+    def _epoch(self) -> Epoch:
+        started = time.perf_counter() - self.running.seconds
+        number = len(self.epochs) + 1
+        plan = self._plan(number)
         self.model.train()
-        sums: dict[str, float] = {}
-        count = 0
-        for batch in batches:
-            terms = self.step(batch)
-            count += 1
-            for key, value in terms.items():
-                sums[key] = sums.get(key, 0.0) + value
-        return {key: value / count for key, value in sums.items()}
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        """One update."""
-        self.optimiser.zero_grad(set_to_none=True)
-        seen = self.dropout.drop(self.model.prepare(batch.inputs))
-        output = self.model.head(seen)
-        present = {key: sequence.present for key, sequence in seen.items()}
-        terms = self.loss_terms(output, batch, present)
-        total = torch.stack(list(terms.values())).sum()
-        values = {key: float(term.detach()) for key, term in terms.items()}
-        if not torch.isfinite(total):
-            bad = ", ".join(f"{key} = {value:.3g}" for key, value in values.items())
-            raise UsageError(f"the training loss is not finite ({bad}): lower learning_rate, or look at the features")
-        total.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimiser.step()
-        return {"total": float(total.detach()), **values}
-
-    def loss_terms(self, output: FusionOutput, batch: Batch, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The task's loss, the unimodal predictions' and what the head asks for."""
-        everyone = torch.ones_like(batch.index, dtype=torch.bool)
-        terms = {"task": task_loss(self.tasks, output.prediction, batch.labels, everyone)}
-        terms.update(self.unimodal_terms(output, batch, present))
-        terms.update(output.losses)
-        target = target_matrix(self.tasks, batch.labels)
-        terms.update(self.model.head.target_losses(output, target, batch.index))
-        return terms
-
-    def unimodal_terms(self, output: FusionOutput, batch: Batch, present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Each modality's own prediction against the clip's label, over the clips whose modality the head saw."""
-        if not output.unimodal or not self.config.unimodal_weight:
-            return {}
-        scale = self.config.unimodal_weight / len(output.unimodal)
-        return {
-            f"unimodal_{key}": scale * task_loss(self.tasks, value, batch.labels, present[key])
-            for key, value in output.unimodal.items()
+        for parts in plan[self.running.updates :]:
+            self.running.add(self.trainer.step(parts))
+            if self._is_due(len(plan)):
+                self.running.seconds = time.perf_counter() - started
+                self._save()
+        trained = time.perf_counter() - started
+        loss, metrics, better = self._validate(number)
+        terms = self.running.terms()
+        progress = self.running.progress() | {
+            "seconds": time.perf_counter() - started,
+            "clips_per_second": len(self.train) / trained,
+            "padding": padding_share(
+                self.train.lengths, [part for update in plan for part in self.trainer.cut(update)]
+            ),
+            **{f"task_weight.{name}": weight for name, weight in self.objective.learned_weights().items()},
         }
+        epoch = Epoch(number, sum(terms.values()), loss, metrics, terms, progress)
+        self.trainer.rate.after_epoch(better=better)
+        self.epochs.append(epoch)
+        self.running = _Running()
+        self._save()
+        return epoch
+
+    def _validate(self, number: int) -> tuple[float, dict[str, float], bool]:
+        """Judge the weights that would be kept, and keep them where they are the best so far.
+
+        Returns:
+            Loss and metrics on the validation split, and whether they are the best so far.
+        """
+        average = self.trainer.average
+        with average.applied() if average is not None else nullcontext():
+            found = predict(self.model, self.valid, self.tasks, device=self.device, objective=self.objective)
+            metrics = found.metrics(self.tasks)
+            cost = self.selection.cost(found.loss, metrics)
+            better = self.best == 0 or cost < self.best_cost
+            if better:
+                self.best, self.best_cost = number, cost
+                self.best_state = copy.deepcopy(self.model.state_dict())
+        return found.loss, metrics, better
+
+    def _is_due(self, updates: int) -> bool:
+        every = self.checkpoints.every_updates if self.checkpoints is not None else None
+        return every is not None and self.running.updates % every == 0 and self.running.updates < updates
+
+    def _save(self) -> None:
+        """Keep all that the rest of the training depends on."""
+        if self.checkpoints is None:
+            return
+        drawn, generators = random_state(self.device)
+        tensors = self.trainer.tensors()
+        tensors |= {f"best.{key}": value for key, value in self.best_state.items()}
+        tensors |= {f"random.{key}": value for key, value in drawn.items()}
+        facts = {
+            "trainer": self.trainer.facts(),
+            "random": generators,
+            "epochs": [asdict(epoch) for epoch in self.epochs],
+            "running": asdict(self.running),
+            "best": self.best,
+            "best_cost": self.best_cost,
+        }
+        self.checkpoints.save(tensors, facts)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        facts = checkpoint.facts
+        self.trainer.restore(checkpoint, facts["trainer"])
+        self.epochs = [Epoch(**epoch) for epoch in facts["epochs"]]
+        self.running = _Running(**facts["running"])
+        self.best, self.best_cost = facts["best"], facts["best_cost"]
+        self.best_state = checkpoint.group("best")
+        restore_random_state(checkpoint.group("random"), facts["random"], self.device)
+
+
+@dataclass
+class _Running:
+    """Sums over the updates of an epoch that is under way."""
+
+    updates: int = 0
+    clips: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    rates: float = 0.0
+    norms: float = 0.0
+    finite: int = 0
+    seconds: float = 0.0
+
+    def add(self, update: Update) -> None:
+        self.updates += 1
+        self.clips += update.clips
+        for key, value in update.terms.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value * update.clips
+        self.rates += update.learning_rate
+        if math.isfinite(update.gradient_norm):
+            self.norms += update.gradient_norm
+            self.finite += 1
+
+    def terms(self) -> dict[str, float]:
+        return {key: value / self.clips for key, value in self.sums.items()}
+
+    def progress(self) -> dict[str, float]:
+        norm = self.norms / self.finite if self.finite else math.nan
+        return {"learning_rate": self.rates / self.updates, "gradient_norm": norm}
 
 
 def _fit_after_training(

@@ -4,80 +4,201 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
-from mmsa.commands.console import Json, err, out, plain
+from mmsa.commands.console import Json, err, names, out, plain
 from mmsa.errors import UsageError
 
 if TYPE_CHECKING:
-    from mmsa.scoring import ModalityScore, Score, TaskScore
+    from mmsa.scoring import ModalityScore, Score, TaskScore, TaskSummary
+    from mmsa.scoring.batch import Recipe
+    from mmsa.scoring.exports import Places
+    from mmsa.scoring.inputs import Input
 
 
 def score(
-    run: Annotated[str, typer.Argument(help="MLflow run id, bundle folder, or 'latest'.")],
-    videos: Annotated[list[Path], typer.Argument(help="Media files; anything FFmpeg reads.")],
+    run: Annotated[
+        str, typer.Argument(help="MLflow run id, registered model (NAME, NAME:2, NAME@alias), bundle folder, 'latest'.")
+    ],
+    videos: Annotated[
+        list[str] | None,
+        typer.Argument(help="Files, folders, a table (.csv: path,start,end,text,id), @list.txt, s3://…"),
+    ] = None,
+    window: Annotated[float | None, typer.Option(help="Score along time, in windows of so many seconds.")] = None,
+    hop: Annotated[float | None, typer.Option(help="Seconds from window to window. Default: half a window.")] = None,
+    segments: Annotated[
+        str | None, typer.Option(help="Cut at 'subtitles' or at turns of 'speakers' of the transcript instead.")
+    ] = None,
+    smooth: Annotated[
+        float | None, typer.Option(help="Smoothing in seconds; 0 is none. Default: half a window's length.")
+    ] = None,
     text: Annotated[
         str | None, typer.Option(help="What is said; without it, a .srt, .vtt or .txt beside the file is read.")
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Also write JSON lines to this file.")] = None,
+    glob: Annotated[str | None, typer.Option(help="Which files of folders, such as '*.mp4'.")] = None,
+    list_: Annotated[list[Path] | None, typer.Option("--list", help="A file with a path a line.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder or .jsonl file to append to; what is there is not scored again.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Also write csv, parquet, vtt (with commas) beside the JSON lines.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(help="Processes, each with a copy of the model.", min=1)] = 1,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Score again what --output has an error for.")
+    ] = False,
+    allow_remote: Annotated[
+        bool, typer.Option("--allow-remote", help="Also fetch from http and other addresses of the open network.")
+    ] = False,
+    max_fetch_mb: Annotated[float, typer.Option(help="Largest file to fetch from an address, in MB.")] = 4096,
     trust_extractors: Annotated[
         bool, typer.Option("--trust-extractors", help="Run extractors that are not mmsa's own, named by the model.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Score media files: sentiment, emotion, what each modality said and how much it weighed."""
-    if text is not None and len(videos) > 1:
-        raise UsageError(f"--text is the transcript of one file, but {len(videos)} were given: score them one by one")
-    if output is not None and not output.parent.is_dir():
-        raise UsageError(f"there is no folder {output.parent} to write {output.name} to")
+    """Score media: sentiment and emotion, over time if asked, and what each modality said and how much it weighed."""
+    if output is None and (format_ is not None or retry_failed):
+        raise UsageError(f"{'--format' if format_ is not None else '--retry-failed'} needs --output")
 
-    from mmsa.progress import track
-    from mmsa.scoring import load_scorer
+    from mmsa.scoring.batch import Recipe, scorer_of
+    from mmsa.scoring.exports import Places
+    from mmsa.scoring.inputs import gather
+    from mmsa.scoring.timeline import Timeline
+    from mmsa.tracking import find_bundle
 
-    scorer = load_scorer(run, trust_extractors=trust_extractors)
-    results = []
-    sink = output.open("w", encoding="utf-8") if output is not None else None
-    try:
-        for result in track(scorer.score_many(videos, text=text), "Scoring", len(videos)):
-            results.append(result)
-            line = json.dumps(result.to_dict())
-            if sink is not None:
-                sink.write(line + "\n")
-                sink.flush()
-            if as_json:
-                typer.echo(line)
-    finally:
-        if sink is not None:
-            sink.close()
+    timeline = Timeline(window, hop, segments, smooth)
+    inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)
+    cut = next((item for item in inputs.items if item.span != (None, None)), None)
+    if cut is not None and not timeline.whole:
+        raise UsageError(f"the table cuts {cut.path} itself: leave --window and --segments out, or start and end")
+    places = None if output is None else Places(output, names(format_) or ())
+    recipe = Recipe(find_bundle(run).resolve(), timeline, trust_extractors, max_fetch_mb)
+    model = scorer_of(recipe).model
+    for note in inputs.notes:
+        err.print(plain(note), highlight=False)
+    results = _run(inputs.items, recipe, places, jobs, retry_failed, as_json)
     if not as_json:
-        _print_scores(results)
-        if scorer.bundle.note:
-            out.print(f"Note: this model was trained on {scorer.bundle.corpus}. {plain(scorer.bundle.note)}")
+        _print_results(results)
+        if model["note"]:
+            out.print(f"Note: this model was trained on {model['corpus']}. {plain(model['note'])}")
     if any(result.error for result in results):
         raise typer.Exit(1)
 
 
-def _print_scores(results: Sequence[Score]) -> None:
-    """One block per file: the fused scores, then what each modality said, weighed and moved."""
+def _run(
+    items: Sequence[Input], recipe: Recipe, places: Places | None, jobs: int, retry_failed: bool, as_json: bool
+) -> list[Score]:
+    """Score all, show what is new as JSON where asked, and write; the results in the order of the inputs."""
+    from mmsa.scoring.batch import open_items, score_batch, scorer_of
+    from mmsa.scoring.meter import Meter
+    from mmsa.scoring.store import ResultFile, read_scores
+
+    found: dict[str, Score] = {}
+    wanted = {item.identity for item in items}
+
+    def take(identity: str, result: Score) -> None:
+        if as_json:
+            typer.echo(json.dumps(result.to_dict()))
+        # Of a timeline only the summary is shown: a thousand windows a file need not be kept.
+        found[identity] = result if len(result.windows) == 1 else replace(result, windows=())
+
+    with ExitStack() as stack:
+        file = None
+        if places is not None:
+            model, options = scorer_of(recipe).model, recipe.timeline.to_dict()
+            file = stack.enter_context(ResultFile(places.rows, model, options))
+        todo = open_items(items, recipe, file, retry_failed=retry_failed)
+        if len(todo) < len(items):
+            err.print(f"{len(items) - len(todo)} of {len(items)} are in {places and places.rows} already")
+        meter = stack.enter_context(Meter([item for item, _ in todo]))
+        for item, result in score_batch(todo, recipe, jobs=jobs, file=file, progress=meter.within):
+            meter.finished(item)
+            take(item.identity, result)
+        if places is not None:
+            from mmsa.scoring.inputs import Input
+
+            rows = places.rows
+            for result in read_scores(rows):
+                identity = Input(result.path, result.start_seconds, result.end_seconds, id=result.id).identity
+                if identity in wanted and identity not in found:
+                    take(identity, result)
+            made = places.derive(lambda: read_scores(rows))
+            err.print(plain(f"written: {', '.join(str(path) for path in (rows, *made))}"), highlight=False)
+    return [found[item.identity] for item in items if item.identity in found]
+
+
+def _print_results(results: Sequence[Score]) -> None:
+    """Clips: one block per file, the fused scores, then what each modality said. Timelines: a line per task."""
     good = [result for result in results if result.error is None]
-    if good:
-        tasks = list(good[0].scores)
-        table = Table("file", "from", *tasks, "weight", f"moved {tasks[0]}", "", title="Scores")
-        for result in good:
-            table.add_section()
-            fused = (_shown(result.scores[task]) for task in tasks)
-            name = plain(Path(result.path).name)
-            table.add_row(name, "all", *fused, "", "", plain("; ".join(result.notes)), style="bold")
-            for key, found in result.modalities.items():
-                table.add_row("", key, *_modality_cells(found, tasks))
-        out.print(table)
+    clips = [result for result in good if result.windows]
+    if clips:
+        _print_clips(clips)
+    timelines = [result for result in good if not result.windows]
+    if timelines:
+        _print_timelines(timelines)
     for result in results:
         if result.error is not None:
             err.print(f"[red]failed[/] {plain(result.path)}: {plain(result.error)}", highlight=False, soft_wrap=True)
+
+
+def _print_clips(results: Sequence[Score]) -> None:
+    tasks = list(results[0].scores)
+    table = Table("file", "from", *tasks, "weight", f"moved {tasks[0]}", "", title="Scores")
+    for result in results:
+        table.add_section()
+        fused = (_shown(result.scores[task]) for task in tasks)
+        table.add_row(_name(result), "all", *fused, "", "", plain("; ".join(result.notes)), style="bold")
+        for key, found in result.modalities.items():
+            table.add_row("", key, *_modality_cells(found, tasks))
+    out.print(table)
+
+
+def _print_timelines(results: Sequence[Score]) -> None:
+    table = Table("file", "windows", "task", "over the whole file", "peaks", "there for", title="Timelines")
+    for result in results:
+        assert result.summary is not None
+        table.add_section()
+        there = ", ".join(f"{key} {share:.0%}" for key, share in result.summary.coverage.items())
+        first = [_name(result), str(result.summary.windows)]
+        for name, task in result.summary.tasks.items():
+            table.add_row(*first, name, *_task_cells(task), there)
+            first, there = ["", ""], ""
+        for note in result.notes:
+            table.add_row("", "", "", plain(note), "", "")
+    out.print(table)
+
+
+def _task_cells(task: TaskSummary) -> tuple[str, str]:
+    if task.mean is None:
+        order = sorted(task.shares, key=lambda name: -task.shares[name])[:3]
+        spent = ", ".join(f"{name} {task.shares[name]:.0%}" for name in order)
+        return spent, ", ".join(f"{name} {_clock(task.peaks[name].seconds)}" for name in order)
+    low, high = task.most_negative, task.most_positive
+    assert low is not None
+    assert high is not None
+    peaks = f"{low.value:+.2f} at {_clock(low.seconds)}, {high.value:+.2f} at {_clock(high.seconds)}"
+    return f"{task.mean:+.2f} ± {task.std:.2f}", peaks
+
+
+def _clock(seconds: float) -> str:
+    whole = int(seconds)
+    return (
+        f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 3600 else f"{whole // 60}:{whole % 60:02}"
+    )
+
+
+def _name(result: Score) -> str:
+    name = result.id or Path(result.path).name
+    if result.start_seconds is None and result.end_seconds is None:
+        return plain(name)
+    end = "" if result.end_seconds is None else f"{result.end_seconds:g}"
+    return plain(f"{name} ({result.start_seconds or 0:g}–{end} s)")
 
 
 def _modality_cells(found: ModalityScore, tasks: Sequence[str]) -> list[str]:
@@ -88,6 +209,9 @@ def _modality_cells(found: ModalityScore, tasks: Sequence[str]) -> list[str]:
 
 
 def _shown(score: TaskScore) -> str:
+    if score.labels is not None:
+        return ", ".join(f"{name} {score.probabilities[name]:.0%}" for name in score.labels) or "none"
     if score.label is None:
-        return f"{score.value:+.2f}"
+        span = "" if score.interval is None else f" ({score.interval[0]:+.2f} to {score.interval[1]:+.2f})"
+        return f"{score.value:+.2f}{span}"
     return f"{score.label} {score.probabilities[score.label]:.0%}"

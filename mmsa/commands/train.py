@@ -26,9 +26,19 @@ def train(
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as head.hidden_dim=32.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Seeds trained side by side, each in a process with one thread.")
+    ] = 1,
+    resume: Annotated[
+        str | None, typer.Option(metavar="RUN", help="Go on with a run that was killed: its id, or latest.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a fusion model, test it, and keep both in MLflow."""
+    if resume is not None:
+        others = (fusion, corpus, root, modalities, seeds, config, set_, device, jobs if jobs > 1 else None)
+        _resume(resume, as_json=as_json, alone=all(value is None for value in others))
+        return
     from mmsa.config import make_config, parse_settings
 
     options: dict[str, Any] = {
@@ -45,18 +55,58 @@ def train(
     from mmsa.runs import train_seeds
 
     runs = []
-    for run in train_seeds(chosen, numbers, on_epoch=_EpochLine()):
+    for run in train_seeds(chosen, numbers, processes=jobs, on_epoch=_EpochLine(), on_start=_say_start):
         runs.append(run)
-        if as_json:
-            typer.echo(json.dumps(_run_dict(run)))
-        else:
-            _print_run(run)
+        _print_result(run, as_json=as_json)
     if len(runs) > 1 and not as_json:
         _print_seeds(runs)
     if not as_json:
-        for note in runs[0].notes:
+        _print_end(runs[0])
+
+
+def _resume(run: str, *, as_json: bool, alone: bool) -> None:
+    from mmsa.errors import UsageError
+    from mmsa.resume import FinishedError
+    from mmsa.runs import resume
+
+    if not alone:
+        raise UsageError(
+            "--resume goes on with a run in its own settings and seed: give no other option but --json. With other "
+            "settings, start a new run"
+        )
+    try:
+        result = resume(run, on_epoch=_EpochLine(), on_start=_say_start)
+    except FinishedError as error:
+        err.print(plain(str(error)), highlight=False, soft_wrap=True)
+        return
+    _print_result(result, as_json=as_json)
+    if not as_json:
+        _print_end(result)
+
+
+def _say_start(run_id: str, epochs: int) -> None:
+    """On standard error: which run it is, so that it can be gone on with."""
+    if epochs:
+        said = f"Run {run_id} goes on after epoch {epochs}."
+    else:
+        said = f"Run {run_id}. If it is stopped: mmsa train --resume {run_id}"
+    err.print(said, highlight=False, soft_wrap=True)
+
+
+def _print_result(run: Run, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(_run_dict(run)))
+        return
+    _print_run(run)
+    for warning in run.warnings:
+        out.print(f"[yellow]Warning:[/] {plain(warning)}", highlight=False)
+
+
+def _print_end(run: Run) -> None:
+    for note in run.notes:
+        if note not in run.warnings:
             out.print(f"Note: {plain(note)}", highlight=False)
-        out.print("See it with [bold]mmsa ui[/]; score a video with [bold]mmsa score latest VIDEO[/].")
+    out.print("See it with [bold]mmsa ui[/]; score a video with [bold]mmsa score latest VIDEO[/].")
 
 
 class _EpochLine:
@@ -76,7 +126,7 @@ class _EpochLine:
         )
 
 
-HEADLINE = ("mae", "corr", "acc_2_non0", "acc_2", "weighted_f1", "accuracy")
+HEADLINE = ("mae", "corr", "acc_2_non0", "acc_2", "weighted_f1", "accuracy", "wa")
 """Metrics of the printed table; all others are in MLflow and in --json."""
 
 

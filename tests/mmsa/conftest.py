@@ -5,7 +5,7 @@ import shutil
 import sys
 import wave
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +179,20 @@ def trained(_finished: Trained, monkeypatch: pytest.MonkeyPatch, small: Any) -> 
     """A finished run, from inside its working directory; do not write there."""
     _use_small(monkeypatch, _finished.workspace)
     return _finished
+
+
+@pytest.fixture
+def copied(_finished: Trained, workspace: Path, monkeypatch: pytest.MonkeyPatch, small: Any) -> Trained:
+    """The run of `trained` in a store of the test's own, without any features; runs may be added."""
+    import sqlite3
+
+    _use_small(monkeypatch, workspace)
+    store = workspace / "mlruns" / "mlflow.db"
+    shutil.copy(_finished.workspace / "mlruns" / "mlflow.db", store)
+    with sqlite3.connect(store) as database:
+        place = (workspace / "mlruns" / "artifacts").as_uri()
+        database.execute("UPDATE experiments SET artifact_location = ?", (place,))
+    return replace(_finished, workspace=workspace)
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ A module of its own, so that worker processes and the registries find it by name
 
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +45,8 @@ class WordLengths(TextExtractor):
     ) -> FeatureSequence:
         CALLS["text"] += 1
         words = transcript.text.split()
+        if self.fail_at.startswith("kill:") and self.fail_at.removeprefix("kill:") in words:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory is short
         if self.fail_at and self.fail_at in words:
             raise RuntimeError(f"met {self.fail_at}")
         values = [[len(word) * self.factor, sum(letter.isupper() for letter in word)] for word in words]

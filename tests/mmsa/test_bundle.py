@@ -12,6 +12,7 @@ import torch
 from extractors import ExtractorSpec
 from fusion import ModalitySequence, head_classes
 from mmsa.bundle import DESCRIPTION, WEIGHTS, Bundle, library_versions, load_bundle
+from mmsa.calibration import Calibration
 from mmsa.errors import UsageError
 from mmsa.model import ModelConfig, MultimodalModel
 from mmsa.tasks import Classification, Regression
@@ -81,6 +82,21 @@ def test_everything_around_the_model_comes_back(saved: Path) -> None:
     assert (loaded.corpus, loaded.note, loaded.versions) == ("made", "Read this.", {"python": "3.11.2"})
     assert loaded.baseline == BASELINE
     assert loaded.model.config == trained().config
+
+
+def test_calibration_and_lengths_come_back_and_older_bundles_have_none(tmp_path: Path) -> None:
+    fitted = Calibration({"emotion": 1.5}, {"sentiment": 0.25}, 0.9, {"emotion": 8, "sentiment": 9})
+    replace(bundle_of(trained()), calibration=fitted, clip_seconds=(0.5, 1.0, 9.0)).save(tmp_path)
+    loaded = load_bundle(tmp_path)
+    assert (loaded.calibration, loaded.clip_seconds) == (fitted, (0.5, 1.0, 9.0))
+    description = json.loads((tmp_path / DESCRIPTION).read_text(encoding="utf-8"))
+    del description["calibration"], description["clip_seconds"]
+    (tmp_path / DESCRIPTION).write_text(json.dumps(description), encoding="utf-8")
+    older = load_bundle(tmp_path)
+    assert (older.calibration, older.clip_seconds) == (None, None)
+    change(tmp_path, calibration={**fitted.to_dict(), "temperatures": {"emotion": 0}})
+    with pytest.raises(UsageError, match="is damaged"):
+        load_bundle(tmp_path)
 
 
 def test_head_options_come_back(tmp_path: Path) -> None:

@@ -122,3 +122,32 @@ def test_a_setting_without_key_or_value_is_refused(setting: str) -> None:
 def test_a_setting_that_is_no_yaml_is_refused() -> None:
     with pytest.raises(UsageError, match=r"the value of --set tasks=\[a is not YAML"):
         parse_settings(["tasks=[a"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"plateau_epochs": 5}, "plateau_epochs belongs to schedule: plateau, which is constant"),
+        ({"schedule": "plateau", "final_share": 0.1}, "final_share belongs to schedule: cosine, which is plateau"),
+        ({"schedule": "linear"}, "'constant', 'cosine' or 'plateau', not 'linear'"),
+        ({"epochs": 3, "warmup_epochs": 3}, "a warm-up of 3.0 epochs leaves nothing of epochs: 3"),
+        ({"checkpoints": False, "checkpoint_steps": 5}, "checkpoint_steps needs checkpoints: true"),
+        ({"precision": "fp8"}, "'float32', 'bf16' or 'fp16', not 'fp8'"),
+        ({"ema_decay": 1.0}, "ema_decay: Input should be less than 1"),
+        ({"accumulate": 0}, "accumulate: Input should be greater than or equal to 1"),
+        ({"acumulate": 2}, "acumulate: unknown key; did you mean 'accumulate'?"),
+    ],
+    ids=str,
+)
+def test_settings_of_the_engine_that_cannot_be(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_config(None, values)
+    assert message in str(caught.value)
+
+
+def test_settings_of_the_engine_that_can(recipe: Path) -> None:
+    config = make_config(
+        recipe, {"schedule": "plateau", "plateau_factor": 0.1, "warmup_epochs": 0.5, "ema_decay": 0.99}
+    )
+    assert (config.schedule, config.plateau_factor, config.plateau_epochs) == ("plateau", 0.1, 3)
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config

@@ -15,10 +15,11 @@ from fusion import ModalitySequence
 from mmsa.corpora.clip import Clip, Corpus, Split
 from mmsa.data import Batch, SplitData, inputs_from, target_matrix
 from mmsa.features import FeatureTable
-from mmsa.tasks import Classification, Regression
+from mmsa.tasks import Classification, MultiLabel, Regression
 
 SENTIMENT = Regression("sentiment", -1, 1)
 EMOTION = Classification("emotion", ("calm", "glad", "cross"))
+MOODS = MultiLabel("moods", ("happy", "sad"))
 LENGTHS = {"text": (2, 0, 1, 3, 1), "audio": (0, 4, 1, 2, 0)}
 SPLITS: tuple[Split, ...] = ("train", "test", "train", "train", "valid")
 LABELS: tuple[dict[str, float | str], ...] = (
@@ -123,6 +124,37 @@ def test_epochs_are_shuffled_differently(train: SplitData) -> None:
     assert len(orders) > 1
 
 
+def test_batches_by_length_hold_every_clip_once(train: SplitData) -> None:
+    """Clips 0, 2 and 3 have 2, 2 and 5 steps."""
+    batches = list(train.batches_by_length(2))
+    assert [batch.index.tolist() for batch in batches] == [[2, 0], [1]]
+    assert_rows(batches[0], [3, 0])
+    assert batches[0].labels["sentiment"].tolist() == [-1.0, 0.5]
+
+
+def test_what_is_present_is_known_without_reading(train: SplitData) -> None:
+    assert train.lengths.tolist() == [[0, 2], [1, 1], [2, 3]]  # audio and text of the clips 0, 2 and 3
+    assert train.present(np.array([2, 0])).tolist() == [[True, True], [False, True]]
+
+
+def test_permuting_a_modality_gives_each_clip_anothers(corpus: Corpus, tables: dict[str, FeatureTable]) -> None:
+    """Of the training clips 0, 2 and 3, two have audio and all have text."""
+    split = SplitData(corpus, tables, "train", (SENTIMENT, EMOTION))
+    swapped = split.permuted("audio", np.random.default_rng(0))
+    (batch,) = swapped.batches(8)
+    audio, text = batch.inputs["audio"], batch.inputs["text"]
+    assert audio.lengths.tolist() == [0, 2, 1]
+    np.testing.assert_array_equal(audio.values[1, :2].numpy(), steps_of("audio", 3))
+    np.testing.assert_array_equal(audio.values[2, :1].numpy(), steps_of("audio", 2))
+    (own,) = split.batches(8)
+    assert torch.equal(text.values, own.inputs["text"].values)
+    assert torch.equal(batch.labels["sentiment"].nan_to_num(), own.labels["sentiment"].nan_to_num())
+    for seed in range(5):
+        index = split.permuted("text", np.random.default_rng(seed)).starts["text"]
+        assert not (index == split.starts["text"]).any()
+        assert sorted(index) == sorted(split.starts["text"])
+
+
 def test_moving_a_batch_moves_all_of_it(train: SplitData) -> None:
     batch = train.batch(np.array([0])).to(torch.device("meta"))
     tensors = [batch.index, *batch.labels.values()]
@@ -149,3 +181,21 @@ def test_targets_are_scores_and_one_hot_classes_in_order() -> None:
     torch.testing.assert_close(found, expected, equal_nan=True, rtol=0, atol=0)
     swapped = target_matrix((SENTIMENT, EMOTION), labels)
     torch.testing.assert_close(swapped, expected[:, [3, 0, 1, 2]], equal_nan=True, rtol=0, atol=0)
+
+
+def test_labels_of_several_classes_are_rows_and_an_empty_one_is_no_missing_one(
+    make_corpus: Callable[..., Corpus],
+) -> None:
+    labels = [{"moods": ("sad",)}, {}, {"moods": ()}, {"moods": ("sad", "happy")}]
+    corpus = make_corpus((MOODS,), ["train"] * 4, labels)
+    found = SplitData(corpus, {}, "train", (MOODS,)).labels["moods"]
+    np.testing.assert_array_equal(found, np.array([[0, 1], [np.nan, np.nan], [0, 0], [1, 1]]))
+    assert SplitData(corpus, {}, "test", (MOODS,)).labels["moods"].shape == (0, 2)
+    with pytest.raises(ValueError, match="moods must be among happy, sad, not 'glad'"):
+        make_corpus((MOODS,), ["train"], [{"moods": ("glad",)}])
+
+
+def test_targets_of_several_classes_are_their_own_columns() -> None:
+    moods = torch.tensor([[0.0, 1.0], [math.nan, math.nan]])
+    found = target_matrix((SENTIMENT, MOODS), {"sentiment": torch.tensor([0.5, -1.0]), "moods": moods})
+    torch.testing.assert_close(found, torch.tensor([[0.5, 0, 1], [-1.0, math.nan, math.nan]]), equal_nan=True)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from itertools import chain, combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,11 +13,13 @@ from hypothesis import strategies as st
 
 from mmsa.corpora.clip import Corpus
 from mmsa.data import SplitData
-from mmsa.evaluation import Predictions, modality_subsets, predict
+from mmsa.evaluation import Predictions, modality_subsets, predict, write_per_class
 from mmsa.features import FeatureTable
+from mmsa.loss_config import LossConfig
+from mmsa.losses import Objective
 from mmsa.metrics import compute_metrics
 from mmsa.model import ModelConfig, MultimodalModel
-from mmsa.tasks import Classification, Regression
+from mmsa.tasks import Classification, MultiLabel, Regression
 
 SENTIMENT = Regression("sentiment", -3, 3, "mosi")
 EMOTION = Classification("emotion", ("calm", "glad"))
@@ -100,8 +104,53 @@ def test_metrics_are_named_after_their_task() -> None:
     assert found["emotion.accuracy"] == 0.5
     assert set(found) == {
         *(f"sentiment.{key}" for key in compute_metrics(SENTIMENT, outputs["sentiment"], labels["sentiment"])),
-        *(f"emotion.{key}" for key in ("accuracy", "weighted_f1", "macro_f1", "uar")),
+        *(f"emotion.{key}" for key in ("accuracy", "weighted_f1", "macro_f1", "uar", "f1_calm", "f1_glad")),
     }
+
+
+def test_the_loss_is_that_of_the_objective_that_is_given(model: MultimodalModel, data: SplitData) -> None:
+    config = LossConfig(regression="mse", task_weights={"emotion": 0.0})
+    found = predict(model, data, TASKS, device=CPU, objective=Objective(TASKS, config))
+    errors = (found.outputs["sentiment"][:, 0] - found.labels["sentiment"]) ** 2 / 9
+    assert found.loss == pytest.approx(np.nanmean(errors), rel=1e-5)
+    assert predict(model, data, TASKS, device=CPU).loss != found.loss
+
+
+class TestPerClass:
+    MOODS = MultiLabel("moods", ("happy", "sad"))
+    PREDICTIONS = Predictions(
+        clips=("a", "b", "c"),
+        outputs={
+            "sentiment": np.zeros((3, 1), np.float32),
+            "emotion": np.array([[1, 0], [1, 0], [0, 1]], np.float32),
+            "moods": np.array([[1, -1], [2, -1], [3, 4]], np.float32),
+        },
+        labels={
+            "sentiment": np.zeros(3, np.float32),
+            "emotion": np.array([0, 1, np.nan], np.float32),
+            "moods": np.array([[1, 1], [0, 0], [np.nan, np.nan]], np.float32),
+        },
+        loss=0.0,
+        weights={},
+    )
+
+    def test_every_class_of_every_task_has_a_row(self, tmp_path: Path) -> None:
+        path = tmp_path / "per_class.csv"
+        write_per_class(path, (SENTIMENT, EMOTION, self.MOODS), self.PREDICTIONS)
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        assert [list(row.values())[:5] for row in rows] == [
+            ["emotion", "calm", "1", "2", "1"],  # a is, a and b are said to be
+            ["emotion", "glad", "1", "0", "0"],
+            ["moods", "happy", "1", "2", "1"],
+            ["moods", "sad", "1", "0", "0"],
+        ]
+        assert list(rows[0])[:5] == ["task", "name", "support", "predicted", "hits"]
+        assert [float(rows[0][key]) for key in ("precision", "recall", "f1")] == pytest.approx([1 / 2, 1, 2 / 3])
+
+    def test_without_classes_nothing_is_written(self, tmp_path: Path) -> None:
+        write_per_class(tmp_path / "per_class.csv", (SENTIMENT,), self.PREDICTIONS)
+        assert list(tmp_path.iterdir()) == []
 
 
 @given(names=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=5, unique=True))

@@ -3,26 +3,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import ClassVar, cast
+from typing import cast
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import nn
 
 from fusion import ModalitySequence, common_grid
 from mmsa.corpora.clip import Corpus
 from mmsa.data import SplitData
 from mmsa.errors import UsageError
 from mmsa.features import FeatureTable
-from mmsa.model import CLAMP, ModelConfig, MultimodalModel, Normaliser, readable, split_outputs, task_loss
-from mmsa.tasks import Classification, Regression
+from mmsa.model import CLAMP, ModelConfig, MultimodalModel, Normaliser, readable, split_outputs
+from mmsa.tasks import Classification, MultiLabel, Regression
 
 SENTIMENT = Regression("sentiment", -3, 3)
 EMOTION = Classification("emotion", ("calm", "glad", "cross"))
+MOODS = MultiLabel("moods", ("happy", "sad"))
 CONFIG = ModelConfig("late", {"text": 3, "audio": 2}, 4, {"hidden_dim": 8})
 
 
@@ -119,11 +117,23 @@ def test_a_head_that_needs_alignment_gets_the_grid() -> None:
     inputs = sample()
     ragged = model.prepare(inputs)
     assert {key: s.values.shape[1] for key, s in ragged.items()} == {"text": 5, "audio": 7}
-    model.head.needs_alignment = True  # type: ignore[misc]
+    model.head.needs_alignment = True
     aligned = model.prepare(inputs)
     for key, sequence in common_grid(ragged, 6).items():
         torch.testing.assert_close(aligned[key].values, sequence.values)
         assert aligned[key].values.shape[1] == 6
+
+
+def test_aligned_features_keep_their_steps() -> None:
+    model = MultimodalModel(replace(CONFIG, grid_steps=None))
+    model.head.needs_alignment = True
+    inputs = sample()
+    with pytest.raises(UsageError, match=r"not aligned.*grid_steps"):
+        model.prepare(inputs)
+    shared = {key: ModalitySequence(s.values[:, :5], inputs["text"].mask) for key, s in inputs.items()}
+    for key, sequence in model.prepare(shared).items():
+        torch.testing.assert_close(sequence.values, model.normalisers[key](shared[key]).values)
+        assert torch.equal(sequence.mask, inputs["text"].mask)
 
 
 def test_normalisers_are_saved_but_not_trained() -> None:
@@ -164,54 +174,7 @@ def test_people_read_scores_and_probabilities() -> None:
     torch.testing.assert_close(readable((EMOTION, SENTIMENT), logits), expected)
 
 
-class TestTaskLoss:
-    TASKS = (SENTIMENT, EMOTION)
-    # sentiment, then the logits of three classes
-    PREDICTION = torch.tensor(
-        [[0.0, 0.0, 0.0, math.log(2)], [5.0, math.log(3), 0.0, 0.0], [-1.5, 9.0, 9.0, 9.0], [9.0, 9.0, 0.0, 9.0]]
-    )
-    LABELS: ClassVar = {
-        "sentiment": torch.tensor([1.5, math.nan, -3.0, 0.0]),
-        "emotion": torch.tensor([2.0, 0.0, math.nan, 1.0]),
-    }
-    KEEP = torch.tensor([True, True, True, False])
-
-    def test_by_hand(self) -> None:
-        # Half the range is 3. Clips 0 and 2 have a sentiment: |0 - 1.5| / 3 and |-1.5 + 3| / 3.
-        sentiment = (0.5 + 0.5) / 2
-        # Clips 0 and 1 have an emotion: softmax gives it 2 / 4 and 3 / 5.
-        emotion = (math.log(2) + math.log(5 / 3)) / 2
-        loss = task_loss(self.TASKS, self.PREDICTION, self.LABELS, self.KEEP)
-        assert loss.item() == pytest.approx((sentiment + emotion) / 2)
-
-    def test_what_does_not_count_gets_no_gradient(self) -> None:
-        prediction = self.PREDICTION.clone().requires_grad_()
-        task_loss(self.TASKS, prediction, self.LABELS, self.KEEP).backward()  # type: ignore[no-untyped-call]
-        assert prediction.grad is not None
-        touched = prediction.grad != 0
-        assert touched.tolist() == [[True] * 4, [False, True, True, True], [True, False, False, False], [False] * 4]
-
-    def test_when_nobody_counts_it_is_zero(self) -> None:
-        prediction = self.PREDICTION.clone().requires_grad_()
-        loss = task_loss(self.TASKS, prediction, self.LABELS, torch.zeros(4, dtype=torch.bool))
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert loss.item() == 0.0
-        assert prediction.grad is not None
-        assert not prediction.grad.any()
-
-    @settings(deadline=None, derandomize=True, max_examples=30)
-    @given(factor=st.sampled_from([0.5, 2.0, 10.0]), seed=st.integers(0, 99))
-    def test_the_unit_of_a_score_does_not_matter(self, factor: float, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        prediction, label = torch.randn(2, 5, generator=generator)
-        everyone = torch.ones(5, dtype=torch.bool)
-        losses = [
-            task_loss((Regression("s", -k, k),), k * prediction.unsqueeze(1), {"s": k * label}, everyone)
-            for k in (1.0, factor)
-        ]
-        torch.testing.assert_close(losses[0], losses[1])
-
-    def test_cross_entropy_is_torchs_own(self) -> None:
-        logits, label = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
-        loss = task_loss((EMOTION,), logits, {"emotion": label.float()}, torch.ones(6, dtype=torch.bool))
-        torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, label))
+def test_people_read_a_probability_for_each_of_several_classes() -> None:
+    logits = torch.tensor([[5.0, 0.0, math.log(3)], [-2.0, -math.log(4), 0.0]])
+    expected = torch.tensor([[5.0, 1 / 2, 3 / 4], [-2.0, 1 / 5, 1 / 2]])
+    torch.testing.assert_close(readable((SENTIMENT, MOODS), logits), expected)

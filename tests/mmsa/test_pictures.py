@@ -11,22 +11,25 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mmsa.evaluation import Predictions
-from mmsa.pictures import _confusion, _curves, _scatter, confusion_matrix, draw_all
-from mmsa.tasks import Classification, Regression
+from mmsa.pictures import _confusion, _curves, _presence, _scatter, confusion_matrix, draw_all
+from mmsa.tasks import Classification, MultiLabel, Regression
 from mmsa.training import Epoch, History
 
 SENTIMENT = Regression("sentiment", -3, 3)
 EMOTION = Classification("emotion", ("calm", "glad", "cross"))
+MOODS = MultiLabel("moods", ("happy", "sad"))
 NAN = float("nan")
 PREDICTIONS = Predictions(
     clips=("a", "b", "c", "d", "e"),
     outputs={
         "sentiment": np.array([[0.5], [-1.0], [2.0], [4.0], [0.0]], np.float32),
         "emotion": np.array([[3, 1, 2], [0, 5, 1], [1, 9, 0], [0, 0, 1], [7, 0, 0]], np.float32),
+        "moods": np.array([[1, -1], [2, -1], [-1, -1], [3, 2], [1, 1]], np.float32),
     },
     labels={
         "sentiment": np.array([1.0, NAN, 2.5, 3.0, -2.0], np.float32),
         "emotion": np.array([0, 0, 1, NAN, 2], np.float32),
+        "moods": np.array([[1, 0], [0, 1], [1, 1], [1, 0], [NAN, NAN]], np.float32),
     },
     loss=0.5,
     weights={},
@@ -79,6 +82,15 @@ def test_the_scatter_shows_every_labelled_clip() -> None:
     assert high.tolist() == [3, 3]
 
 
+def test_each_of_several_classes_is_a_bar_of_found_missed_and_false() -> None:
+    # happy: a and d found, c missed, b a false alarm; sad: b and c missed, d a false alarm; e has no label.
+    axes = axes_of(lambda axes: _presence(axes, MOODS, PREDICTIONS))
+    bars = {bars.get_label(): [(bar.get_x(), bar.get_width()) for bar in bars] for bars in axes.containers}
+    assert bars == {"found": [(0, 2), (0, 0)], "missed": [(2, 1), (0, 2)], "false alarm": [(3, 1), (2, 1)]}
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(MOODS.classes)
+    assert [text.get_text() for text in axes.texts] == ["2", "", "1", "2", "1", "1"]
+
+
 def test_the_curves_compare_like_with_like() -> None:
     """Both are the task loss, since the training total holds terms that validation does not have."""
     axes = axes_of(lambda axes: _curves(axes, HISTORY))
@@ -90,8 +102,9 @@ def test_the_curves_compare_like_with_like() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_every_task_gets_a_readable_file(tmp_path: Path) -> None:
-    draw_all(tmp_path, (SENTIMENT, EMOTION), PREDICTIONS, HISTORY)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["emotion.png", "learning_curves.png", "sentiment.png"]
+    draw_all(tmp_path, (SENTIMENT, EMOTION, MOODS), PREDICTIONS, HISTORY)
+    names = ["emotion.png", "learning_curves.png", "moods.png", "sentiment.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     for path in tmp_path.iterdir():
         picture = imread(path)
         assert picture.std() > 0.05, f"{path.name} is blank"

@@ -5,6 +5,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,18 @@ import torch
 from torch import Tensor
 
 from fusion import FusionOutput, ModalitySequence
+from mmsa.checkpoint import Checkpoints, module_tensors
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
 from mmsa.data import SplitData
 from mmsa.errors import UsageError
 from mmsa.evaluation import predict
 from mmsa.features import FeatureTable
+from mmsa.loss_config import LossConfig
 from mmsa.model import ModelConfig, MultimodalModel
 from mmsa.tasks import Classification, Regression
-from mmsa.training import Epoch, History, _Trainer, fit
+from mmsa.trainer import Trainer
+from mmsa.training import Epoch, History, fit
 
 SENTIMENT = Regression("sentiment", -1, 1)
 EMOTION = Classification("emotion", ("low", "high"))
@@ -146,21 +150,22 @@ def test_the_seed_decides_the_order_of_the_batches(made: Callable[..., Made], mo
     data = made()
     for seed in (1, 1, 2):
         order: list[list[int]] = []
-        step = _Trainer.step
+        step = Trainer.step
         with monkeypatch.context() as patch:
             patch.setattr(
-                _Trainer, "step", lambda self, b, o=order, s=step: (o.append(b.index.tolist()), s(self, b))[1]
+                Trainer, "step", lambda self, parts, o=order, s=step: (o.append(parts[0].tolist()), s(self, parts))[1]
             )
             train_on(new_model(), data, CONFIG.model_copy(update={"epochs": 2, "seed": seed}))
         assert orders.setdefault(seed, order) == order
         for epoch in (order[:3], order[3:]):
             assert sorted(i for batch in epoch for i in batch) == list(range(24))
+        assert order[:3] != order[3:]
     assert orders[1] != orders[2]
 
 
 def test_fit_has_no_way_to_see_a_test_split() -> None:
     parameters = inspect.signature(fit).parameters
-    assert list(parameters) == ["model", "train", "valid", "tasks", "config", "device", "on_epoch"]
+    assert list(parameters) == ["model", "train", "valid", "tasks", "config", "device", "on_epoch", "checkpoints"]
 
 
 def test_normalisers_are_fitted_on_the_training_split(made: Callable[..., Made]) -> None:
@@ -191,26 +196,20 @@ def test_validation_does_not_train(made: Callable[..., Made]) -> None:
         assert_same(one, other)
 
 
-def test_unusable_features_end_in_a_message_that_names_the_term(
-    made: Callable[..., Made],
+@pytest.mark.parametrize("split", ["train", "valid"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_unusable_features_are_told_before_anything_is_spoilt(
+    made: Callable[..., Made], split: str, value: float
 ) -> None:
-    data = made()
-    data.train.tables["text"].values[3, 1] = np.nan
-    with pytest.raises(UsageError, match=r"loss is not finite \(task = nan.*unimodal_text = nan.*lower learning_rate"):
-        train_on(new_model(), data)
-
-
-def test_every_given_modality_can_be_dropped_but_never_all(made: Callable[..., Made]) -> None:
     data, model = made(), new_model()
-    trainer = _Trainer(model, TASKS, CONFIG.model_copy(update={"modality_dropout": 0.9}))
-    seen: list[Mapping[str, ModalitySequence]] = []
-    model.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    for _ in range(4):
-        trainer.epoch(data.train.batches(8))
-    present = {key: torch.cat([inputs[key].present for inputs in seen]) for key in ("audio", "text")}
-    assert (present["audio"] | present["text"]).all()
-    assert not present["audio"].all()
-    assert not present["text"].all()
+    clip = 25 if split == "valid" else 3
+    table = data.train.tables["text"]
+    table.values[table.offsets[clip], 1] = value
+    before = copy.deepcopy(model.state_dict())
+    expected = rf"features of the {split} split are not finite .*: text of the clip {clip} \(text\.made\)\."
+    with pytest.raises(UsageError, match=expected):
+        train_on(model, data)
+    assert_same(model.state_dict(), before)
 
 
 def test_nothing_is_dropped_in_validation(made: Callable[..., Made]) -> None:
@@ -224,48 +223,12 @@ def test_nothing_is_dropped_in_validation(made: Callable[..., Made]) -> None:
     assert all(inputs[key].present.all() for inputs in seen for key in ("audio", "text"))
 
 
-class TestUnimodalTerms:
-    def test_by_hand_without_dropped_clips(self, made: Callable[..., Made]) -> None:
-        data = made(clips=4, tasks=(SENTIMENT,))
-        trainer = _Trainer(new_model(), (SENTIMENT,), CONFIG.model_copy(update={"unimodal_weight": 0.5}))
-        batch = data.train.batch(np.array([0, 1]))  # labels 0.8 and -0.8
-        unimodal = {"audio": torch.tensor([[0.0], [0.2]]), "text": torch.tensor([[0.8], [9.0]])}
-        output = FusionOutput(torch.zeros(2, 1), unimodal=unimodal)
-        present = {"audio": torch.tensor([True, True]), "text": torch.tensor([True, False])}
-        terms = trainer.unimodal_terms(output, batch, present)
-        # Half the range is 1; the weight is shared by two modalities; text was dropped from the second clip.
-        assert float(terms["unimodal_audio"]) == pytest.approx(0.25 * (0.8 + 1.0) / 2)
-        assert float(terms["unimodal_text"]) == 0.0
-
-    def test_a_modality_that_was_dropped_everywhere_has_no_term_to_learn_from(self, made: Callable[..., Made]) -> None:
-        data, model = made(), new_model()
-        trainer = _Trainer(model, TASKS, CONFIG)
-
-        def without_audio(inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
-            audio = inputs["audio"]
-            return {**inputs, "audio": ModalitySequence(audio.values, torch.zeros_like(audio.mask))}
-
-        trainer.dropout.drop = without_audio  # type: ignore[method-assign]
-        model.train()
-        for key in ("audio", "text"):
-            fit_normaliser(model, key, data)
-        terms = trainer.step(data.train.batch(np.arange(8)))
-        assert terms["unimodal_audio"] == 0.0
-        assert terms["unimodal_text"] > 0.0
-        gradients = {name: p.grad for name, p in model.named_parameters() if "predictors.audio" in name}
-        assert gradients
-        assert all(gradient is None or not gradient.any() for gradient in gradients.values())
-
-    @pytest.mark.parametrize(("head", "weight"), [("late", 0.0), ("early", 0.3)])
-    def test_there_are_none_without_weight_or_without_predictions(
-        self, made: Callable[..., Made], head: str, weight: float
-    ) -> None:
-        config = CONFIG.model_copy(update={"epochs": 1, "unimodal_weight": weight})
-        assert set(train_on(new_model(head), made(), config).epochs[0].parts) == {"task"}
-
-
-def fit_normaliser(model: MultimodalModel, key: str, data: Made) -> None:
-    model.normalisers[key].fit(data.train, key)  # type: ignore[operator]
+@pytest.mark.parametrize(("head", "weight"), [("late", 0.0), ("early", 0.3)])
+def test_there_are_no_unimodal_terms_without_weight_or_without_predictions(
+    made: Callable[..., Made], head: str, weight: float
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 1, "loss": LossConfig(unimodal_weight=weight)})
+    assert set(train_on(new_model(head), made(), config).epochs[0].parts) == {"task"}
 
 
 def test_a_heads_own_losses_are_added(made: Callable[..., Made], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,3 +280,124 @@ def test_a_closing_step_gets_the_validation_split_and_the_best_weights(made: Cal
     (batch,) = data.valid.batches(64)
     expected = model.prepare(batch.inputs)["text"]
     torch.testing.assert_close(prepared, expected.values[expected.mask])
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL: nothing after it runs in the training."""
+
+
+def without_times(history: History) -> list[tuple[Any, ...]]:
+    return [
+        (e.number, e.train_loss, e.valid_loss, e.valid_metrics, e.parts, e.progress["gradient_norm"])
+        for e in history.epochs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("head", "values"),
+    [
+        ("self_mm", {"modality_dropout": 0.4, "accumulate": 2, "ema_decay": 0.8}),
+        ("late", {"schedule": "plateau", "plateau_epochs": 1, "loss": LossConfig(task_weights="learned")}),
+        ("stacking", {"schedule": "cosine", "warmup_epochs": 1.5, "select": "sentiment.mae"}),
+    ],
+)
+def test_a_training_killed_anywhere_ends_as_if_it_never_was(
+    made: Callable[..., Made], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str, values: dict[str, Any]
+) -> None:
+    """After each checkpoint, within epochs and between them; bit for bit, with all that heads remember."""
+    settings = {"epochs": 4, "patience_epochs": 2, "batch_size": 6, "learning_rate": 0.03, **values}
+    config, data = TrainConfig.model_validate(settings), made(flipped=True)
+    save = Checkpoints.save
+
+    def train(folder: str, seed: int, kill_after: int | None = None) -> tuple[MultimodalModel, History]:
+        saved = 0
+
+        def save_and_die(self: Checkpoints, *content: Any) -> None:
+            nonlocal saved
+            save(self, *content)
+            saved += 1
+            if saved == kill_after:
+                raise KilledError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpoints, "save", save_and_die)
+            model = new_model(head, seed, dropout=0.3)
+            return model, train_on(model, data, config, checkpoints=Checkpoints(tmp_path / folder, {}, every_updates=1))
+
+    whole, history = train("whole", 0)
+    expected = {key: value.clone() for key, value in module_tensors(whole).items()}
+    updates = 2 if config.accumulate == 2 else 4
+    points = len(history.epochs) * updates
+    assert points >= 6
+    for point in range(1, points + 1):
+        with pytest.raises(KilledError):
+            train(str(point), 0, kill_after=point)
+        model, found = train(str(point), 1000 + point)  # other weights and random numbers, were they not restored
+        assert without_times(found) == without_times(history), point
+        assert found.best == history.best
+        assert_same(module_tensors(model), expected)
+
+
+def test_a_finished_training_is_not_trained_again(made: Callable[..., Made], tmp_path: Path) -> None:
+    config, data = CONFIG.model_copy(update={"epochs": 2}), made()
+    first, second = new_model(), new_model(seed=1)
+    history = train_on(first, data, config, checkpoints=Checkpoints(tmp_path, {}))
+    seen: list[Epoch] = []
+    again = train_on(second, data, config, checkpoints=Checkpoints(tmp_path, {}), on_epoch=seen.append)
+    assert again == history
+    assert seen == []
+    assert_same(second.state_dict(), first.state_dict())
+
+
+def test_the_average_is_what_is_judged_and_kept(made: Callable[..., Made]) -> None:
+    """With a decay so slow that the average lies far behind the weights."""
+    data, model = made(), new_model(dropout=0.0)
+    running: list[State] = []
+    config = CONFIG.model_copy(update={"epochs": 3, "ema_decay": 0.5})
+    history = train_on(model, data, config, on_epoch=lambda _: running.append(copy.deepcopy(model.state_dict())))
+    kept = model.state_dict()
+    assert predict(model, data.valid, TASKS, device=CPU).loss == history.epochs[history.best - 1].valid_loss
+    assert not torch.equal(kept["head.logits"], running[history.best - 1]["head.logits"])
+    plain = new_model(dropout=0.0)
+    states: list[State] = []
+    train_on(
+        plain,
+        data,
+        config.model_copy(update={"ema_decay": 0.0}),
+        on_epoch=lambda _: states.append(copy.deepcopy(plain.state_dict())),
+    )
+    for one, other in zip(running, states, strict=True):  # averaging does not change the training itself
+        assert_same(one, other)
+
+
+def test_the_measure_that_is_selected_on_decides(made: Callable[..., Made]) -> None:
+    config = CONFIG.model_copy(update={"epochs": 8, "select": "emotion.uar", "patience_epochs": 8})
+    history = train_on(new_model(), made(flipped=True), config)
+    measured = [epoch.valid_metrics["emotion.uar"] for epoch in history.epochs]
+    assert history.best == 1 + int(np.argmax(measured))
+    assert history.best != 1 + int(np.argmin([epoch.valid_loss for epoch in history.epochs])) or len(set(measured)) == 1
+
+
+def test_an_epoch_tells_how_it_went(made: Callable[..., Made]) -> None:
+    config = CONFIG.model_copy(update={"epochs": 2, "warmup_epochs": 1, "batch_size": 5, "bucketing": False})
+    data = made()
+    first, second = train_on(new_model(), data, config).epochs
+    # Five updates; the warm-up takes them to 1/6 ... 5/6 of the learning rate.
+    assert first.progress["learning_rate"] == pytest.approx(0.02 * 0.5)
+    assert second.progress["learning_rate"] == pytest.approx(0.02)
+    for epoch in (first, second):
+        assert 0 < epoch.progress["gradient_norm"] < 100
+        assert 0 < epoch.progress["padding"] < 1
+        assert epoch.progress["clips_per_second"] >= 24 / epoch.progress["seconds"]
+
+
+def test_bucketing_pads_less_and_learns_as_well(made: Callable[..., Made]) -> None:
+    data = made(clips=48)
+    found = {}
+    for on in (True, False):
+        model = new_model()
+        config = CONFIG.model_copy(update={"epochs": 15, "learning_rate": 0.05, "bucketing": on})
+        history = train_on(model, data, config)
+        found[on] = history.epochs[0].progress["padding"]
+        assert predict(model, data.valid, TASKS, device=CPU).metrics(TASKS)["emotion.accuracy"] == 1.0
+    assert found[True] < found[False]

@@ -26,17 +26,17 @@ class TestScore:
         code, out, _ = run_mmsa("score", trained.run.id, video, "--text", "so it", "--json", "--trust-extractors")
         assert code == 0
         (row,) = [json.loads(line) for line in out.splitlines()]
-        assert row == json.loads(
-            json.dumps(load_scorer(trained.run.id, trust_extractors=True).score(video, text="so it").to_dict())
-        )
+        library = load_scorer(trained.run.id, trust_extractors=True).score(video, text="so it").to_dict()
+        assert len(row.pop("key")) == 32
+        del library["key"]
+        assert row == json.loads(json.dumps(library))
 
-    def test_a_failed_file_makes_the_exit_code_1_and_the_rest_is_scored(
+    def test_a_bad_file_is_reported_and_the_rest_is_scored(
         self, run_mmsa: Mmsa, trained: Trained, video: Path, tmp_path: Path
     ) -> None:
         output = tmp_path / "scores.jsonl"
-        code, out, err = run_mmsa(
-            "score", "latest", tmp_path / "gone.mp4", video, "--output", output, "--trust-extractors"
-        )
+        words = ("score", "latest", tmp_path / "gone.mp4", video, "--output", output, "--trust-extractors")
+        code, out, err = run_mmsa(*words)
         assert code == 1
         rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
         assert [row["path"] for row in rows] == [str(tmp_path / "gone.mp4"), str(video)]
@@ -45,6 +45,32 @@ class TestScore:
         assert "missing: no transcript" in out
         assert "A corpus of tones." in out
         assert "gone.mp4" in err
+        before = output.read_bytes()
+        code, out, err = run_mmsa(*words)
+        assert code == 1
+        assert output.read_bytes() == before
+        assert "2 of 2 are in" in err
+        assert "clip.wav" in out
+        assert "failed" in err
+
+    def test_a_folder_along_time_in_every_format(
+        self, run_mmsa: Mmsa, trained: Trained, tmp_path: Path, write_wav: Callable[[Path, list[float]], Path]
+    ) -> None:
+        (tmp_path / "in").mkdir()
+        for name in ("talk2.wav", "talk10.wav"):
+            write_wav(tmp_path / "in" / name, [0.125] * 10 + [0.5] * 10)
+        code, out, _ = run_mmsa(
+            *("score", "latest", tmp_path / "in", "--window", 1, "--output", tmp_path / "out"),
+            *("--format", "csv,parquet,vtt", "--trust-extractors"),
+        )
+        assert code == 0
+        assert out.index("talk2.wav") < out.index("talk10.wav")
+        assert "Timelines" in out
+        made = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("[!.]*.*"))
+        assert made == ["scores.csv", "scores.jsonl", "scores.parquet", "vtt/talk10.vtt", "vtt/talk2.vtt"]
+        rows = [json.loads(line) for line in (tmp_path / "out" / "scores.jsonl").read_text().splitlines()]
+        assert [len(row["windows"]) for row in rows] == [3, 3]
+        assert [row["options"]["hop_seconds"] for row in rows] == [0.5, 0.5]
 
     @pytest.mark.parametrize(
         ("words", "message"),
@@ -52,6 +78,10 @@ class TestScore:
             (["nonesuch", "a.mp4"], "no bundle found for 'nonesuch'"),
             (["latest", "a.mp4", "b.mp4", "--text", "hello"], "--text is the transcript of one file, but 2 were given"),
             (["latest", "a.mp4", "--output", "gone/scores.jsonl"], "there is no folder gone to write scores.jsonl to"),
+            (["latest"], "nothing to score"),
+            (["latest", "a.mp4", "--hop", "5"], "give window_seconds, too"),
+            (["latest", "a.mp4", "--format", "csv"], "--format needs --output"),
+            (["latest", "https://example.org/a.mp4"], "needs --allow-remote"),
         ],
         ids=str,
     )
@@ -61,6 +91,13 @@ class TestScore:
         code, out, err = run_mmsa("score", *words)
         assert (code, out) == (2, "")
         assert message in err
+
+    def test_a_table_and_windows_exclude_each_other(self, run_mmsa: Mmsa, trained: Trained, tmp_path: Path) -> None:
+        table = tmp_path / "in.csv"
+        table.write_text("path,start\na.mp4,1\n", encoding="utf-8")
+        code, _, err = run_mmsa("score", "latest", table, "--window", 1)
+        assert code == 2
+        assert "leave --window and --segments out" in err
 
     def test_a_file_name_is_no_markup(self, run_mmsa: Mmsa, trained: Trained, video: Path) -> None:
         odd = video.rename(video.with_name("[red]clip.wav"))

@@ -3,7 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from extractors import MediaError
 from mmsa.corpora import load_corpus
 from mmsa.errors import UsageError
 from mmsa.scoring import SCHEMA, Scorer, TaskScore, load_scorer
+from mmsa.scoring.scorer import model_digest
+from mmsa.tasks import MultiLabel
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -38,15 +41,32 @@ def test_scoring_a_clip_gives_what_evaluation_gave(trained: Trained, scorer: Sco
     """The same numbers from the bundle and the file alone as from the corpus, features and model of the training."""
     with (trained.run.bundle.parent / "predictions_test.csv").open(encoding="utf-8", newline="") as file:
         rows = {row["clip"]: row for row in csv.DictReader(file)}
+    assert scorer.bundle.calibration is not None
+    heat = scorer.bundle.calibration.temperatures["emotion"]
     for clip in load_corpus("small", trained.root).split("test"):
         assert clip.media is not None
         found = scorer.score(clip.media, text=clip.transcript or "")
         row = rows[clip.id]
-        logits = np.array([float(row[f"emotion.{name}"]) for name in ("low", "high")])
+        logits = np.array([float(row[f"emotion.{name}"]) for name in ("low", "high")]) / heat
         shares = np.exp(logits) / np.exp(logits).sum()
         assert list(found.scores["emotion"].probabilities.values()) == pytest.approx(shares, abs=1e-5)
         assert found.scores["emotion"].label == ("low", "high")[int(logits.argmax())]
         assert found.scores["sentiment"].value == pytest.approx(float(row["sentiment.prediction"]), abs=1e-5)
+
+
+def test_of_several_classes_those_above_one_half_are_named(trained: Trained, scorer: Scorer, video: Path) -> None:
+    """The same outputs, read as those of a task in which both, one or none of the classes may hold."""
+    moods = MultiLabel("emotion", ("low", "high"))
+    several = Scorer(replace(scorer.bundle, tasks=(scorer.bundle.tasks[0], moods)), trust_extractors=True)
+    for text in ("so it", "WONDERFUL morning"):
+        with torch.inference_mode():
+            single = scorer.score(video, text=text).scores["emotion"].probabilities
+            found = several.score(video, text=text).scores["emotion"]
+        odds = {name: share / (1 - share) for name, share in found.probabilities.items()}
+        assert odds["high"] / odds["low"] == pytest.approx(single["high"] / single["low"], rel=1e-3)
+        assert found.labels == tuple(name for name in ("low", "high") if odds[name] > 1)
+        assert (found.label, found.value) == (None, None)
+        assert found.to_dict() == {"labels": list(found.labels), "probabilities": dict(found.probabilities)}
 
 
 @pytest.mark.parametrize("run", ["latest", "folder"])
@@ -117,7 +137,9 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(scorer: Scorer, vid
     assert [result.error is None for result in results] == [False, True, False]
     assert results[0].scores == {}
     assert "not readable as media" in (results[0].error or "")
-    assert results[0].to_dict() == {"schema": SCHEMA, "path": str(broken), "error": results[0].error}
+    row = results[0].to_dict()
+    assert (row["schema"], row["path"], row["error"]) == (SCHEMA, str(broken), results[0].error)
+    assert not {"windows", "summary"} & set(row)
     with pytest.raises(MediaError, match="No such file"):
         scorer.score(gone)
 
@@ -131,12 +153,13 @@ def test_a_file_with_none_of_the_modalities_is_refused(scorer: Scorer, trained: 
 
 def test_a_row_is_plain_json(scorer: Scorer, video: Path) -> None:
     row = json.loads(json.dumps(scorer.score(video).to_dict()))
-    assert row["schema"] == "mmsa.score/1"
-    assert row["missing"] == {"text": "no transcript"}
+    assert row["schema"] == "mmsa.score/2"
     assert row["duration_seconds"] == pytest.approx(0.3)
-    assert set(row["emotion"]) == {"label", "probabilities"}
-    assert set(row["sentiment"]) == {"value"}
-    assert set(row["modalities"]["audio"]) == {"present", "reason", "steps", "weight", "contribution", *TASKS}
+    (window,) = row["windows"]
+    assert window["missing"] == {"text": "no transcript"}
+    assert set(window["scores"]["emotion"]) == {"label", "probabilities"}
+    assert set(window["scores"]["sentiment"]) == {"value", "interval"}
+    assert set(window["modalities"]["audio"]) == {"present", "reason", "steps", "weight", "contribution", "scores"}
 
 
 def test_an_unknown_run_is_a_usage_error(trained: Trained) -> None:
@@ -160,3 +183,82 @@ def test_an_unreadable_sidecar_fails_its_file_only(scorer: Scorer, video: Path, 
     assert first.error is not None
     assert "the transcript beside copy" in first.error
     assert second.error is None
+
+
+class TestTimeline:
+    @pytest.fixture
+    def talk(self, tmp_path: Path, write_wav: Callable[[Path, list[float]], Path]) -> Path:
+        """Two seconds that get louder, of which the second half has words."""
+        path = write_wav(tmp_path / "talk.wav", [0.125] * 10 + [0.5] * 10)
+        path.with_suffix(".vtt").write_text(
+            "WEBVTT\n\n00:01.000 --> 00:01.500\n<v Ann>so it\n\n00:01.500 --> 00:02.000\n<v Bob>WONDERFUL morning\n",
+            encoding="utf-8",
+        )
+        return path
+
+    def test_each_window_is_what_its_segment_is_alone(self, scorer: Scorer, talk: Path) -> None:
+        """Text is read whole by this corpus's extractor, so that sound alone is compared."""
+        talk.with_suffix(".vtt").unlink()
+        found = scorer.score(talk, window_seconds=1.0, hop_seconds=0.5)
+        assert [(one.start_seconds, one.end_seconds) for one in found.windows] == [(0.0, 1.0), (0.5, 1.5), (1.0, 2.0)]
+        for window in found.windows:
+            alone = scorer.score(talk, start_seconds=window.start_seconds, end_seconds=window.end_seconds)
+            assert window.scores["sentiment"].value == pytest.approx(alone.scores["sentiment"].value, abs=1e-5)
+        assert found.duration_seconds == pytest.approx(2.0)
+
+    def test_the_summary_is_over_the_windows(self, scorer: Scorer, talk: Path) -> None:
+        found = scorer.score(talk, window_seconds=1.0, hop_seconds=1.0, smooth_seconds=0)
+        assert found.summary is not None
+        values = [window.scores["sentiment"].value or 0.0 for window in found.windows]
+        mood = found.summary.tasks["sentiment"]
+        assert mood.mean == pytest.approx(sum(values) / 2, abs=1e-6)
+        assert mood.most_positive is not None
+        assert mood.most_positive.seconds == 1.5
+        assert found.summary.coverage == {"audio": 1.0, "text": 1.0}
+
+    def test_subtitles_and_speakers_cut(self, scorer: Scorer, talk: Path) -> None:
+        lines = scorer.score(talk, segments="subtitles").windows
+        assert [(one.start_seconds, one.end_seconds, one.text) for one in lines] == [
+            (1.0, 1.5, "so it"),
+            (1.5, 2.0, "WONDERFUL morning"),
+        ]
+        assert [one.speaker for one in scorer.score(talk, segments="speakers").windows] == ["Ann", "Bob"]
+
+    def test_words_without_times_are_in_no_window(self, scorer: Scorer, talk: Path) -> None:
+        found = scorer.score(talk, text="so it goes", window_seconds=1.0)
+        assert {window.missing["text"] for window in found.windows} == {"the transcript has no times"}
+
+    def test_progress_ends_at_the_files_end(self, scorer: Scorer, talk: Path) -> None:
+        told: list[float] = []
+        scorer.score(talk, window_seconds=0.1, hop_seconds=0.1, progress=lambda seconds, _: told.append(seconds))
+        assert told == sorted(told)
+        assert told[-1] >= 1.75  # the last quarter of a second needs no window of its own
+
+    def test_a_segment_is_not_cut_again(self, scorer: Scorer, talk: Path) -> None:
+        with pytest.raises(UsageError, match="a segment is scored whole"):
+            scorer.score(talk, start_seconds=1.0, window_seconds=1.0)
+
+    def test_other_lengths_than_those_of_the_training_are_noted(self, scorer: Scorer, talk: Path) -> None:
+        assert scorer.bundle.clip_seconds is not None
+        scorer.bundle = replace(scorer.bundle, clip_seconds=(0.2, 0.3, 0.9))
+        assert (
+            "a clip of 2 s: longer than most clips the model was trained on (0.2 to 0.9 s)" in scorer.score(talk).notes
+        )
+        assert scorer.score(talk, window_seconds=0.5).notes == ()
+
+
+def test_a_bundle_without_calibration_says_so(scorer: Scorer, video: Path) -> None:
+    assert scorer.model["calibration"] == "fitted on 8 validation clips; intervals at 90%"
+    older = Scorer(replace(scorer.bundle, calibration=None), trust_extractors=True)
+    found = older.score(video)
+    assert found.model["calibration"].startswith("none:")
+    assert found.model["digest"] != scorer.model["digest"]
+    assert found.scores["sentiment"].interval is None
+
+
+def test_the_digest_follows_the_weights(scorer: Scorer) -> None:
+    before = model_digest(scorer.bundle)
+    assert before == model_digest(scorer.bundle)
+    with torch.no_grad():
+        next(iter(scorer.bundle.model.parameters())).view(-1)[0] += 1e-3
+    assert model_digest(scorer.bundle) != before

@@ -1,0 +1,179 @@
+"""Extracting clips: one by one, in processes, or texts in batches; always in the order they are given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from extractors.sequence import FeatureSequence
+from extractors.spec import ExtractorSpec
+from mmsa.corpora.clip import Clip
+from mmsa.errors import UsageError
+
+if TYPE_CHECKING:
+    from extractors.base import Extractor, TextExtractor
+
+Result = tuple[dict[str, FeatureSequence], dict[str, str]]
+Job = tuple[Clip, tuple[str, ...]]
+"""A clip and the modalities to extract of it."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+BATCH = 1024
+"""Texts that are given to an extractor at once."""
+
+
+def extract_clip(clip: Clip, extractors: Mapping[str, Extractor]) -> Result:
+    """Features of one clip and why a modality is missing; unreadable media counts as missing, not as a failure.
+
+    Reasons name the media file without its folder: they are kept with features that do not depend on it.
+    """
+    import extractors as ex
+
+    def extract(media: Path | tuple[Path, ...] | None) -> Result:
+        found = ex.extract(
+            media,
+            extractors,
+            transcript=clip.transcript,
+            start_seconds=clip.start_seconds if media else None,
+            end_seconds=clip.end_seconds if media else None,
+        )
+        return found.sequences, dict(found.missing)
+
+    try:
+        return extract(clip.files if clip.more_media else clip.media)
+    except ex.MediaError as error:
+        told = str(error)
+        for file in clip.files:
+            told = told.replace(str(file), file.name)
+        sequences, missing = extract(None)
+        return sequences, {key: told if key != "text" else reason for key, reason in missing.items()}
+
+
+def extract_jobs(
+    jobs: Sequence[Job],
+    extractors: Mapping[str, Extractor],
+    processes: int | None = None,
+    earlier: Sequence[Clip] = (),
+) -> Iterator[Result]:
+    """Extract what each job asks for, in order.
+
+    Args:
+        jobs: clips with the modalities to extract of each.
+        extractors: by modality.
+        processes: None is one per core.
+        earlier: the clips that came before these and need no extraction any more. Where texts are read in batches, the
+            batches are those that there would be with them, as the numbers of some encoders depend in the last digit
+            on what else is in a batch.
+
+    Raises:
+        UsageError: a process was killed.
+    """
+    import extractors as ex
+
+    text = extractors.get("text")
+    if isinstance(text, ex.TextExtractor) and all(keys == ("text",) and clip.media is None for clip, keys in jobs):
+        yield from _batches([clip for clip, _ in jobs], text, earlier)
+        return
+    workers = min(processes or os.cpu_count() or 1, len(jobs))
+    if workers <= 1:
+        yield from (_extract_job(job, extractors) for job in jobs)
+        return
+    named = [(f"the clip {clip.id!r}", (clip, keys)) for clip, keys in jobs]
+    yield from in_processes(_extract_job, named, extractors, workers)
+
+
+def _extract_job(job: Job, extractors: Mapping[str, Extractor]) -> Result:
+    clip, keys = job
+    return extract_clip(clip, {key: extractors[key] for key in keys})
+
+
+def _batches(clips: Sequence[Clip], text: TextExtractor, earlier: Sequence[Clip]) -> Iterator[Result]:
+    import extractors as ex
+
+    again = list(earlier)[len(earlier) // BATCH * BATCH :]
+    order = [*again, *clips]
+    for start in range(0, len(order), BATCH):
+        batch = order[start : start + BATCH]
+        if start + len(batch) <= len(again):
+            continue
+        sequences = ex.extract_texts(text, [clip.transcript for clip in batch])
+        for position, (clip, sequence) in enumerate(zip(batch, sequences, strict=True), start):
+            if position >= len(again):
+                reason = "no words in the transcript" if (clip.transcript or "").strip() else "no transcript"
+                yield {"text": sequence}, ({} if len(sequence) else {"text": reason})
+
+
+def in_processes(
+    function: Callable[[T, Mapping[str, Extractor]], R],
+    jobs: Sequence[tuple[str, T]],
+    extractors: Mapping[str, Extractor],
+    workers: int,
+) -> Iterator[R]:
+    """Call a function for each job in processes, in order, with a bounded number under way.
+
+    Args:
+        function: takes what a job is and the extractors; of a module, so that processes find it.
+        jobs: a name for messages, and what the function takes.
+        extractors: rebuilt from their specs in each process.
+        workers: how many processes.
+
+    Raises:
+        UsageError: a process was killed.
+    """
+    import multiprocessing
+    from collections import deque
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    specs = {key: extractor.spec.to_dict() for key, extractor in extractors.items()}
+    context = multiprocessing.get_context("spawn")  # a forked child would inherit FFmpeg's and torch's threads
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(specs,))
+    waiting: deque[tuple[str, Future[R]]] = deque()
+    try:
+        for name, job in jobs:
+            waiting.append((name, pool.submit(_work, function, job)))
+            if len(waiting) >= 4 * workers:
+                yield waiting[0][1].result()
+                waiting.popleft()
+        while waiting:
+            yield waiting[0][1].result()
+            waiting.popleft()
+    except BrokenProcessPool:
+        raise UsageError(
+            f"a process that extracts features was killed at or soon after {waiting[0][0]}: out of memory (try fewer "
+            "processes: --set jobs=1), or a crash in a library (`mmsa doctor` tries each). What was extracted is kept"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker_extractors: dict[str, Extractor] = {}
+
+
+def _start_worker(specs: dict[str, dict[str, Any]]) -> None:
+    import signal
+    import threading
+
+    import extractors as ex
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers in order
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _worker_extractors.update({key: ex.rebuild(ExtractorSpec.from_dict(spec)) for key, spec in specs.items()})
+
+
+def _end_with_parent() -> None:
+    """A parent that is killed cannot stop its workers, and they would wait for work for ever."""
+    import multiprocessing
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(function: Callable[[T, Mapping[str, Extractor]], R], job: T) -> R:
+    return function(job, _worker_extractors)

@@ -1,0 +1,165 @@
+"""Scoring many inputs: in processes, with a row for each, whatever happens to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from mmsa.errors import UsageError
+from mmsa.many import WorkerLostError, run_many
+from mmsa.scoring.inputs import Input
+from mmsa.scoring.remote import MAX_MEGABYTES, fetched, is_address
+from mmsa.scoring.results import Score
+from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
+from mmsa.scoring.store import ResultFile, result_key
+from mmsa.scoring.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How every input is scored; it travels to the worker processes.
+
+    Attributes:
+        bundle: the model's folder.
+        timeline: what stretches of a file are scored.
+        trust_extractors: see `Scorer`.
+        max_fetch_mb: largest file that is fetched from an address.
+    """
+
+    bundle: Path
+    timeline: Timeline
+    trust_extractors: bool = False
+    max_fetch_mb: float = MAX_MEGABYTES
+
+
+@cache
+def scorer_of(recipe: Recipe) -> Scorer:
+    """The scorer of a recipe, loaded once in each process."""
+    return load_scorer(recipe.bundle, trust_extractors=recipe.trust_extractors)
+
+
+def open_items(
+    items: Sequence[Input], recipe: Recipe, file: ResultFile | None = None, *, retry_failed: bool = False
+) -> list[tuple[Input, str]]:
+    """The inputs that are to be scored, each with the key of its row.
+
+    Args:
+        items: all inputs.
+        recipe: how they are scored.
+        file: open; inputs whose rows are in it are left out.
+        retry_failed: but not those whose rows tell of an error.
+    """
+    digest, options = scorer_of(recipe).model["digest"], recipe.timeline.to_dict()
+    known = {} if file is None else file.errors
+    keyed = [(item, result_key(item, digest, options)) for item in items]
+    return [(item, key) for item, key in keyed if key not in known or (retry_failed and known[key])]
+
+
+def score_batch(
+    items: Sequence[tuple[Input, str]],
+    recipe: Recipe,
+    *,
+    jobs: int = 1,
+    file: ResultFile | None = None,
+    progress: Callable[[Input, float], None] | None = None,
+) -> Iterator[tuple[Input, Score]]:
+    """Score inputs; each comes back once, in order of completion, and is in the file by then.
+
+    An input that fails in any way gives a `Score` with its `error`. So does one that ends the worker process it is in
+    (out of memory, a crash in a codec), after a second try on its own; the others go on. With `jobs=1` there is no
+    worker and such an end is the program's: what was finished is in the file.
+
+    Args:
+        items: from `open_items`.
+        recipe: how they are scored.
+        jobs: processes; each has its own copy of the model and computes with one thread.
+        file: open; rows are appended to it.
+        progress: called with an input and how far it is, in [0, 1]; within one only with `jobs=1`.
+    """
+    keys = {item.identity: key for item, key in items}
+    for item, score in _score_all([item for item, _ in items], recipe, jobs, progress):
+        named = finish(score, item, keys[item.identity], recipe)
+        if file is not None:
+            file.append(named)
+        yield item, named
+
+
+def finish(score: Score, item: Input, key: str, recipe: Recipe) -> Score:
+    """The result as it is written: with all that is known of its input, and what it was made with."""
+    return replace(
+        score,
+        path=item.path,
+        id=item.id,
+        start_seconds=item.start_seconds,
+        end_seconds=item.end_seconds,
+        extra=dict(item.extra),
+        model=scorer_of(recipe).model,
+        options=recipe.timeline.to_dict(),
+        key=key,
+    )
+
+
+def _score_all(
+    items: Sequence[Input], recipe: Recipe, jobs: int, progress: Callable[[Input, float], None] | None
+) -> Iterator[tuple[Input, Score]]:
+    if jobs <= 1:
+        for item in items:
+            yield item, score_input(recipe, item, _within(item, progress))
+        return
+    lost = []
+    for item, result in run_many(partial(score_input, recipe), items, processes=jobs, isolated=True):
+        if isinstance(result, WorkerLostError):
+            lost.append(item)  # perhaps for want of memory beside the others: once more, alone
+        else:
+            yield item, _as_score(item, result)
+    for item, result in run_many(partial(score_input, recipe), lost, processes=1, isolated=True):
+        yield item, _as_score(item, result)
+
+
+def _as_score(item: Input, result: Score | Exception) -> Score:
+    if isinstance(result, WorkerLostError):
+        return Score(item.path, error=f"tried twice: {result}")
+    return Score(item.path, error=_told(result)) if isinstance(result, Exception) else result
+
+
+def _within(item: Input, progress: Callable[[Input, float], None] | None) -> Progress | None:
+    if progress is None:
+        return None
+
+    def tell(seconds: float, announced: float | None) -> None:
+        if announced:
+            progress(item, min(1.0, seconds / announced))
+
+    return tell
+
+
+def score_input(recipe: Recipe, item: Input, progress: Progress | None = None) -> Score:
+    """Score one input; whatever it raises becomes a `Score` with its `error`."""
+    try:
+        if item.error is not None:
+            raise UsageError(item.error)
+        scorer = scorer_of(recipe)
+        score: Callable[..., Score] = partial(
+            scorer.score_clip, timeline=recipe.timeline, text=item.text, span=item.span, progress=progress
+        )
+        if not is_address(item.path):
+            return score(Path(item.path))
+        with fetched(item.path, SIDECARS, recipe.max_fetch_mb) as local:
+            try:
+                found = score(local)
+            except Exception as error:
+                raise UsageError(_told(error).replace(str(local), item.path)) from error
+            return replace(found, path=item.path)
+    except Exception as error:  # noqa: BLE001 - one bad input must not end the others
+        return Score(item.path, error=_told(error))
+
+
+def _told(error: Any) -> str:
+    import extractors as ex
+
+    if isinstance(error, UsageError | ex.MediaError):
+        return str(error)
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,176 @@
+"""From features to scores: the model, calibrated, over many stretches of media in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mmsa.bundle import Bundle
+from mmsa.scoring.results import ModalityScore, TaskScore, number
+from mmsa.tasks import Classification, MultiLabel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from extractors import Extraction
+    from fusion import FusionOutput, ModalitySequence
+
+TOGETHER = 16
+"""Stretches in one batch; with every subset of three modalities that is 112 rows."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one stretch.
+
+    Attributes:
+        scores: by task; empty where every modality is missing.
+        modalities: by modality of the model.
+    """
+
+    scores: Mapping[str, TaskScore]
+    modalities: Mapping[str, ModalityScore]
+
+
+class Predictor:
+    """Runs a bundle's model.
+
+    The prediction with all modalities, those with each alone, and all others that Shapley values need come from one
+    pass over every subset, so that nothing is computed twice.
+
+    Args:
+        bundle: what training left.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        # A head that needs one grid, fed features that lie on one already, takes no clips of other lengths beside them.
+        self._together = 1 if bundle.model.head.needs_alignment and bundle.model.config.grid_steps is None else TOGETHER
+
+    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
+        """One prediction for each extraction, in order."""
+        usable = [index for index, one in enumerate(found) if any(len(seq) for seq in one.sequences.values())]
+        results = [Prediction({}, self._modalities(one, {}, {}, {})) for one in found]
+        for start in range(0, len(usable), self._together):
+            chosen = usable[start : start + self._together]
+            for index, result in zip(chosen, self._batch([found[index] for index in chosen]), strict=True):
+                results[index] = result
+        return results
+
+    def _batch(self, found: Sequence[Extraction]) -> Iterator[Prediction]:
+        import torch
+
+        from mmsa.model import split_outputs
+
+        tasks = self.bundle.tasks
+        with torch.inference_mode():
+            subsets = _run(self.bundle, found)
+        chosen = {name: part.argmax(dim=1) for name, part in split_outputs(tasks, subsets.fused).items()}
+        moved = {key: split_outputs(tasks, value) for key, value in subsets.moved.items()}
+        for row, one in enumerate(found):
+            contribution = {
+                key: {name: number(float(own[name][row, chosen[name][row]])) for name in chosen}
+                for key, own in moved.items()
+            }
+            alone = {key: self._scores(value[row], intervals=False) for key, value in subsets.alone.items()}
+            weights = {key: number(float(value[row])) for key, value in subsets.weights.items()}
+            yield Prediction(
+                self._scores(subsets.fused[row], intervals=True),
+                self._modalities(one, contribution, alone, weights),
+            )
+
+    def _modalities(
+        self,
+        found: Extraction,
+        contribution: Mapping[str, Mapping[str, float]],
+        alone: Mapping[str, Mapping[str, TaskScore]],
+        weights: Mapping[str, float],
+    ) -> dict[str, ModalityScore]:
+        results = {}
+        for key in self.bundle.extractors:
+            steps = len(found.sequences[key])
+            results[key] = ModalityScore(
+                present=steps > 0,
+                reason=None if steps else found.missing.get(key, "no data"),
+                steps=steps,
+                weight=(weights[key] if steps else 0.0) if key in weights else None,
+                contribution=contribution.get(key, {}) if steps else {},
+                scores=alone.get(key, {}) if steps else {},
+            )
+        return results
+
+    def _scores(self, prediction: Tensor, *, intervals: bool) -> dict[str, TaskScore]:
+        from mmsa.model import readable, split_outputs
+
+        fitted = self.bundle.calibration
+        scores = {}
+        parts = split_outputs(self.bundle.tasks, readable(self.bundle.tasks, prediction.unsqueeze(0)))
+        for task in self.bundle.tasks:
+            part = parts[task.name][0]
+            if isinstance(task, Classification | MultiLabel):
+                probabilities = dict(zip(task.classes, map(number, part.tolist()), strict=True))
+                if isinstance(task, MultiLabel):
+                    held = tuple(name for name, share in probabilities.items() if share > 0.5)
+                    scores[task.name] = TaskScore(labels=held, probabilities=probabilities)
+                else:
+                    label = max(probabilities, key=lambda name: probabilities[name])
+                    scores[task.name] = TaskScore(label=label, probabilities=probabilities)
+                continue
+            value = min(max(float(part[0]), task.low), task.high)
+            span = fitted.interval(task, value) if fitted is not None and intervals else None
+            rounded = None if span is None else (number(span[0]), number(span[1]))
+            scores[task.name] = TaskScore(value=number(value), interval=rounded)
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class _Subsets:
+    """What a batch of `B` gives: calibrated outputs `(B, O)`, by modality where there is one each."""
+
+    fused: Tensor
+    alone: Mapping[str, Tensor]
+    moved: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+
+
+def _run(bundle: Bundle, found: Sequence[Extraction]) -> _Subsets:
+    import torch
+
+    from fusion import shapley_values
+    from mmsa.model import readable
+
+    model, tasks, fitted = bundle.model, bundle.tasks, bundle.calibration
+    inputs = model.prepare(_stack(found, bundle.extractors))
+    seen: list[FusionOutput] = []
+
+    def calibrated(prediction: Tensor) -> Tensor:
+        return prediction if fitted is None else fitted.apply(tasks, prediction)
+
+    def explained(output: FusionOutput) -> Tensor:
+        seen.append(output)
+        return readable(tasks, calibrated(output.prediction))
+
+    moved = shapley_values(model.head, inputs, output=explained, baseline=torch.tensor(bundle.baseline))
+    output, count = seen[0], len(found)  # one pass: subset by subset (their bits count up), clip by clip within
+    rows = output.prediction.view(-1, count, bundle.model.config.output_dim)
+    keys = [key for key in model.head.modalities if key in inputs]
+    return _Subsets(
+        fused=calibrated(rows[-1]),
+        alone={
+            key: calibrated(output.unimodal[key][-count:] if key in output.unimodal else rows[2**place - 1])
+            for place, key in enumerate(keys)
+        },
+        moved=moved,
+        weights={key: weight[-count:] for key, weight in output.weights.items()},
+    )
+
+
+def _stack(found: Sequence[Extraction], modalities: Mapping[str, object]) -> dict[str, ModalitySequence]:
+    """The extractions as one batch; modalities that none of them has are left out."""
+    import torch
+
+    from fusion import ModalitySequence
+
+    kept = [key for key in sorted(modalities) if any(len(one.sequences[key]) for one in found)]
+    return {key: ModalitySequence.pad([torch.from_numpy(one.sequences[key].values) for one in found]) for key in kept}

@@ -1,0 +1,233 @@
+"""One update of the weights: forward, loss, backward and optimiser, over one batch or several that count as one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+
+from fusion import FusionOutput, ModalityDropout, ModalitySequence
+from mmsa.batching import CPU_PART_STEPS, cut_parts
+from mmsa.checkpoint import Checkpoint, module_tensors, optimiser_tensors, restore_module, restore_optimiser
+from mmsa.config import TrainConfig
+from mmsa.data import Batch, SplitData
+from mmsa.diagnostics import explain_not_finite
+from mmsa.errors import UsageError
+from mmsa.losses import Objective
+from mmsa.model import MultimodalModel
+from mmsa.schedule import LearningRate, MovingAverage
+
+Index = NDArray[np.int64]
+
+PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+SMALLEST_SCALE = 1.0
+"""Scale of fp16's loss below which training has diverged: no gradient is finite any more."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update was.
+
+    Attributes:
+        terms: of the loss, over all its clips.
+        gradient_norm: before clipping; infinite where fp16 overflowed and the update was left out.
+        learning_rate: that it used, of the first group of parameters.
+        clips: how many it learned from.
+    """
+
+    terms: dict[str, float]
+    gradient_norm: float
+    learning_rate: float
+    clips: int
+
+
+class Trainer:
+    """Makes updates from the clips of a split.
+
+    Args:
+        model: on the device.
+        objective: what is minimised; its parameters are learned, too.
+        data: the training split, which gives batches on the device.
+        config: optimiser, schedule, precision.
+        device: where.
+        updates_per_epoch: for the schedule.
+
+    Raises:
+        UsageError: fp16 anywhere but on CUDA.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalModel,
+        objective: Objective,
+        data: SplitData,
+        config: TrainConfig,
+        *,
+        device: torch.device,
+        updates_per_epoch: int,
+    ) -> None:
+        if config.precision == "fp16" and device.type != "cuda":
+            raise UsageError(f"precision fp16 needs a CUDA device, and this is {device.type}: use bf16 or float32")
+        self.model, self.objective, self.data, self.config, self.device = model, objective, data, config, device
+        self.dropout = ModalityDropout(model.head, config.modality_dropout)
+        self.optimiser = torch.optim.AdamW(
+            parameter_groups(model, objective, config), weight_decay=config.weight_decay, fused=True
+        )
+        # Those of the objective are apart: a steep task weight must not shorten the step of all others.
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.scaler = GradScaler(device.type, enabled=config.precision == "fp16")
+        self.rate = LearningRate(config, updates_per_epoch)
+        self.average = MovingAverage(model, config.ema_decay) if config.ema_decay else None
+        self.updates = 0
+        self.part_steps = part_steps(model, config, device)
+        self._head: Callable[..., FusionOutput] = model.head
+        if config.compile:
+            self._head = torch.compile(model.head, dynamic=True)
+
+    def step(self, parts: Sequence[Index]) -> Update:
+        """One update.
+
+        Args:
+            parts: positions of the clips of one batch, or of several whose gradients add up to that of them all; each
+                is cut further where it is too large.
+
+        Raises:
+            UsageError: the loss or its gradient is not finite; the weights are still those from before.
+        """
+        parts = self.cut(parts)
+        clips = np.concatenate(parts)
+        keep = self._draw(clips)
+        totals = self._totals(clips, keep) if len(parts) > 1 else None
+        self.optimiser.zero_grad(set_to_none=True)
+        found: list[dict[str, Tensor]] = []
+        start = 0
+        for part in parts:
+            terms = self._terms(self.data.batch(part), keep[start : start + len(part)], totals)
+            self.scaler.scale(torch.stack(list(terms.values())).sum()).backward()  # type: ignore[no-untyped-call]
+            found.append({key: term.detach() for key, term in terms.items()})
+            start += len(part)
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        sums = {key: torch.stack([terms[key] for terms in found]).sum() for key in found[0]}
+        # All numbers at once: each one taken from a GPU by itself would wait for all work before it.
+        *values, gradient_norm = torch.stack([*sums.values(), norm]).tolist()
+        update = Update(dict(zip(sums, values, strict=True)), gradient_norm, self._set_rate(), len(clips))
+        self._check(update, parts)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.updates += 1
+        if self.average is not None:
+            self.average.update()
+        return update
+
+    def cut(self, parts: Sequence[Index]) -> list[Index]:
+        """The parts that are computed one after the other: those given, the large ones in pieces."""
+        if self.part_steps is None:
+            return list(parts)
+        return [piece for part in parts for piece in cut_parts(self.data.lengths, part, self.part_steps)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that updates change, for a checkpoint."""
+        groups = {
+            "model": module_tensors(self.model),
+            "objective": module_tensors(self.objective),
+            "optimiser": optimiser_tensors(self.optimiser),
+            "average": self.average.tensors() if self.average is not None else {},
+        }
+        return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()}
+
+    def facts(self) -> dict[str, Any]:
+        """What is no tensor of it; JSON values."""
+        return {
+            "updates": self.updates,
+            "averaged": self.average.updates if self.average is not None else 0,
+            "rate": self.rate.state(),
+            "scaler": self.scaler.state_dict(),
+        }
+
+    def restore(self, checkpoint: Checkpoint, facts: Mapping[str, Any]) -> None:
+        """Put back what `tensors` and `facts` gave."""
+        restore_module(self.model, checkpoint.group("model"))
+        restore_module(self.objective, checkpoint.group("objective"))
+        restore_optimiser(self.optimiser, checkpoint.group("optimiser"))
+        if self.average is not None:
+            self.average.restore(checkpoint.group("average"), facts["averaged"])
+        self.updates = facts["updates"]
+        self.rate.restore(facts["rate"])
+        self.scaler.load_state_dict(facts["scaler"])
+
+    def _draw(self, clips: Index) -> Tensor:
+        """`(B, M)` bool: which modalities the head may see of each clip; drawn for all parts of an update at once."""
+        present = torch.from_numpy(self.data.present(clips)).to(self.device)
+        return self.dropout.draw(present) if self.config.modality_dropout else present
+
+    def _totals(self, clips: Index, keep: Tensor) -> dict[str, Tensor]:
+        seen = dict(zip(self.data.tables, keep.unbind(dim=1), strict=True))
+        return self.objective.totals(self.data.label_tensors(clips), seen)
+
+    def _terms(self, batch: Batch, keep: Tensor, totals: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+        present = dict(zip(batch.inputs, keep.unbind(dim=1), strict=True))
+        prepared = self.model.prepare(batch.inputs)
+        seen = {
+            key: ModalitySequence(sequence.values, sequence.mask & present[key].unsqueeze(1))
+            for key, sequence in prepared.items()
+        }
+        dtype = PRECISIONS.get(self.config.precision, torch.float32)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=self.config.precision in PRECISIONS):
+            output = self._head(seen)
+        return self.objective.terms(self.model.head, _float32(output), batch, present, totals)
+
+    def _set_rate(self) -> float:
+        factor = self.rate.factor(self.updates)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        return float(self.optimiser.param_groups[0]["lr"])
+
+    def _check(self, update: Update, parts: Sequence[Index]) -> None:
+        loss_is_finite = all(map(math.isfinite, update.terms.values()))
+        if loss_is_finite and math.isfinite(update.gradient_norm):
+            return
+        if loss_is_finite and self.scaler.is_enabled() and self.scaler.get_scale() > SMALLEST_SCALE:
+            return  # an overflow: the scaler leaves this update out and lowers the scale
+        raise UsageError(explain_not_finite(self.model, self.data, parts, update.terms))
+
+
+def part_steps(model: MultimodalModel, config: TrainConfig, device: torch.device) -> int | None:
+    """Most padded steps that are computed at once; None is no bound."""
+    exact = config.loss.regression != "ccc" and not model.head.own_losses
+    if config.part_steps is None and exact and device.type == "cpu":
+        return CPU_PART_STEPS
+    return config.part_steps
+
+
+def parameter_groups(model: MultimodalModel, objective: Objective, config: TrainConfig) -> list[dict[str, Any]]:
+    """What the optimiser learns, each group with the learning rate that its schedule starts from."""
+    rates = {"lr": config.learning_rate, "initial_lr": config.learning_rate}
+    groups = [{"params": [p for p in model.parameters() if p.requires_grad], **rates}]
+    learned = list(objective.parameters())
+    # Decay would pull learned task weights towards equal ones.
+    return [*groups, {"params": learned, "weight_decay": 0.0, **rates}] if learned else groups
+
+
+def _float32(output: FusionOutput) -> FusionOutput:
+    """The output of a head in mixed precision, for losses in full precision."""
+
+    def cast(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {key: value.float() for key, value in values.items()}
+
+    return replace(
+        output,
+        prediction=output.prediction.float(),
+        unimodal=cast(output.unimodal),
+        losses=cast(output.losses),
+        weights=cast(output.weights),
+        representations=cast(output.representations),
+    )
