@@ -17,7 +17,9 @@ class Case:
         batch: MMSA's batch size.
         aligned: MMSA trains it on the aligned file.
         faster: samples per second, at least so many times the peer's; None is measured without a target.
-        memory: peak memory, at most this share of the peer's.
+        memory: peak memory of the loop alone, at most this share of the peer's.
+        peer_steps: updates of the peer's epoch that are run; None is all. All of them are the same work, and MulT's
+            graphs, kept until the epoch's end, would fill more memory with each than most machines have.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Case:
     aligned: bool = False
     faster: float | None = 3.0
     memory: float | None = 0.5
+    peer_steps: int | None = None
 
 
 LAST_LSTM = {"hidden_dim": 128, "encoder": "lstm", "pooling": "last"}
@@ -46,6 +49,7 @@ CASES = {
             16,
             faster=5.0,
             memory=0.25,
+            peer_steps=12,
         ),
         Case("EF-LSTM, grid", "early", {**LAST_LSTM, "grid_steps": 50, "dropout": 0.5}, 32, faster=None, memory=None),
         Case(

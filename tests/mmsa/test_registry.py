@@ -69,5 +69,4 @@ def test_a_registered_model_leads_to_its_runs_bundle(copied: Trained) -> None:
     store.create_registered_model("small")
     store.create_model_version("small", "file:///nowhere", run_id=copied.run.id)
     assert find_run("small:1") == copied.run.id
-    with pytest.raises(UsageError, match="left no bundle"):  # the copied store has no artifacts
-        find_bundle("small")
+    assert find_bundle("small") == find_bundle("models:/small/1") == copied.run.bundle

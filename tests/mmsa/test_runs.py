@@ -197,10 +197,12 @@ def table(workspace: Path) -> TrainConfig:
         rows += [f"{split}{i},{split},{('awful', 'wonderful')[i % 2]} day {i},{i % 2 * 2 - 1}" for i in range(count)]
     path = workspace / "sentences.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    path.with_suffix(".yaml").write_text("tasks: {sentiment: {kind: regression, low: -1, high: 1}}\n", encoding="utf-8")
     settings: dict[str, Any] = {"corpus": str(path), "modalities": ["text"], "epochs": 2, "device": "cpu", "jobs": 1}
     return TrainConfig.model_validate({**settings, "head": {"hidden_dim": 4}, "batch_size": 4})
 
 
+@pytest.mark.slow
 def test_seeds_side_by_side_equal_seeds_one_after_the_other(table: TrainConfig) -> None:
     """And two processes that write one SQLite store lose nothing."""
     threads = torch.get_num_threads()

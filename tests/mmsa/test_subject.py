@@ -28,7 +28,10 @@ def test_a_run_is_found_by_id_by_latest_and_by_folder(trained: Trained) -> None:
         assert subject.corpus(None, None).name == "small"
 
 
-def test_a_bundle_by_itself_knows_its_corpus_but_not_where_it_lies(trained: Trained, tmp_path: Path) -> None:
+def test_a_bundle_by_itself_knows_its_corpus_but_not_where_it_lies(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MMSA_DATA", raising=False)
     shutil.copytree(trained.run.bundle, tmp_path / "bundle")
     subject = open_subject(tmp_path / "bundle")
     assert subject.settings == {}

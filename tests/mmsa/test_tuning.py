@@ -138,17 +138,20 @@ def test_nothing_about_the_test_split_changes_a_trial(shop: Workshop, untrained:
 
 def test_a_trial_counts_as_its_best_epoch_on_the_validation_split(shop: Workshop, untrained: TrainConfig) -> None:
     study = optuna.create_study()
-    notes = run(shop, untrained, study, 2, WILD, 6)
+    notes = run(shop, untrained, study, 3, WILD, 5)
+    earlier = 0
     for trial in study.trials:
         epochs = {step: found for step, found in notes.logged[trial.number].items() if "valid/loss" in found}
-        assert sorted(epochs) == [1, 2, 3, 4, 5, 6]
+        assert sorted(epochs) == [1, 2, 3, 4, 5]
         losses = {step: found["valid/loss"] for step, found in epochs.items()}
         assert trial.intermediate_values == losses
-        assert trial.value == min(losses.values()) < losses[6]
+        assert trial.value == min(losses.values())
+        earlier += trial.value < losses[5]
         keys = {key for found in notes.logged[trial.number].values() for key in found}
         assert not [key for key in keys if "test" in key]
         assert trial.params == notes.settings[trial.number]
         assert trial.user_attrs["mlflow_run"] == f"run-{trial.number}"
+    assert earlier  # in at least one, the last epoch was not the best
 
 
 def test_another_measure_is_taken_in_the_epoch_that_is_kept(shop: Workshop, untrained: TrainConfig) -> None:

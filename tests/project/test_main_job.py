@@ -193,7 +193,7 @@ def test_usage_errors_exit_with_2_and_say_what_to_do(place: Workplace) -> None:
     assert "Did you mean 'late'?" in unknown.stderr
     nobody = place.mmsa("score", "nosuchrun", "x.mp4")
     assert nobody.returncode == 2
-    assert "an MLflow run id, a bundle folder, or 'latest'" in " ".join(nobody.stderr.split())
+    assert "an MLflow run id, a registered model, a bundle folder, or 'latest'" in " ".join(nobody.stderr.split())
     modality = place.mmsa("train", "--modalities", "text,smell")
     assert modality.returncode == 2
     assert "smell" in modality.stderr

@@ -135,8 +135,9 @@ def test_a_model_of_posts_is_trained_and_scores_a_photo(run_mmsa: Mmsa, tmp_path
         code, out, err = run_mmsa("score", "latest", photo, "--text", "the table", "--json")
         assert code == 0, err
         row = json.loads(out.splitlines()[0])
-        assert set(row["modalities"]) == {"text", "vision"}
-        labels.append(row["modalities"]["vision"]["sentiment"]["label"])
+        (window,) = row["windows"]
+        assert set(window["modalities"]) == {"text", "vision"}
+        labels.append(window["modalities"]["vision"]["scores"]["sentiment"]["label"])
     assert labels == ["positive", "negative"]
     (tmp_path / "cut.jpg").write_bytes((root / "data" / "0.jpg").read_bytes()[:400])
     code, _, err = run_mmsa("score", "latest", tmp_path / "cut.jpg")
