@@ -149,7 +149,8 @@ def data_path(lab: Lab, report: Report, cases: Sequence[Case], clips: int) -> No
     report.add("", "## Start-up and data path")
     report.add("", "Start-up: from the end of the imports (feature tables on disk) to the end of the first update.")
     report.table(
-        "head", "start-up s", "of it before the step", "cutting batches", "normalising", "loading in the peer's loop"
+        *("head", "start-up s", "of it before the step", "deferred imports s before it"),
+        *("cutting batches", "normalising", "loading in the peer's loop"),
     )
     for case in cases:
         shape = Shape(clips=clips, aligned=case.aligned)
@@ -162,6 +163,7 @@ def data_path(lab: Lab, report: Report, cases: Sequence[Case], clips: int) -> No
             case.name,
             f"{seconds:.2f}{'' if seconds < 1 else ' (< 1, missed)'}",
             f"{statistics.median(start['opened'] for start in starts):.2f}",
+            f"{statistics.median(start['imports'] for start in starts):.2f}",
             f"{own['gather']:.1%}{'' if own['gather'] < 0.1 else ' (< 10 %, missed)'}",
             f"{own['prepare']:.1%}",
             f"{theirs['loading']:.1%}",
