@@ -262,7 +262,7 @@ def our_memory(case: Case, folder: Path, shape: Shape, *, epochs: int) -> Result
 
 
 def start_up(case: Case, folder: Path, shape: Shape) -> Result:
-    """From nothing but imports, those that torch defers to the first optimiser among them, to the first update's end."""
+    """From nothing but imports, those deferred to the first optimiser among them, to the first update's end."""
     start = time.perf_counter()
     warm_up()
     imports = time.perf_counter() - start

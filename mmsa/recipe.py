@@ -8,7 +8,7 @@ heads:
 seeds: [1, 2, 3, 4, 5]
 reference: late                                         # heads are tested against this row
 metrics: [sentiment.mae, sentiment.corr]                # columns; the first one ranks
-slices: [speaker, class, length, missing, congruent]
+slices: [speaker, class, length, missing, congruent, attribute.setting]
 search:                                                 # for `mmsa sweep`
   parameters:
     head.hidden_dim: {low: 16, high: 256, log: true, kind: int}
@@ -38,6 +38,9 @@ CLASSICAL = ("svm",)
 """Heads that are no fusion head: they are fitted in one step, with scikit-learn."""
 
 SLICES = ("speaker", "class", "length", "missing", "congruent")
+ATTRIBUTE = "attribute."
+"""Before the name of a clip attribute: a slice by what the corpus says of its clips."""
+
 OWN_KEYS = {"fusion": "heads", "head": "options of an entry of heads", "seed": "seeds"}
 """Settings of `TrainConfig` that a recipe says elsewhere, and where."""
 
@@ -150,7 +153,8 @@ class Recipe(BaseModel):
         seeds: one training each.
         reference: the row that all others are tested against; None tests nothing.
         metrics: `"<task>.<metric>"`, the columns; None takes the headline ones of the tasks. The first one ranks.
-        slices: parts of the test split that are reported apart.
+        slices: parts of the test split that are reported apart: `SLICES`, or `"attribute.NAME"` for a part per value
+            of a clip attribute, such as IEMOCAP's `attribute.setting` (improvised or scripted).
         cluster: what is drawn as a whole in resampling, because its clips are not independent: `"auto"` takes the
             dialogue or video where the corpus says it, else the speaker, else the clip.
         resamples: of the bootstrap, and permutations of a test.
@@ -166,11 +170,21 @@ class Recipe(BaseModel):
     seeds: tuple[Seed, ...] = Field(default=(1, 2, 3, 4, 5), min_length=1)
     reference: str | None = None
     metrics: tuple[str, ...] | None = None
-    slices: tuple[Literal["speaker", "class", "length", "missing", "congruent"], ...] = ()
+    slices: tuple[str, ...] = ()
     cluster: Literal["auto", "dialogue", "speaker", "clip"] = "auto"
     resamples: int = Field(default=9999, ge=99)
     search: Search | None = None
     name: str = "recipe"
+
+    @field_validator("slices")
+    @classmethod
+    def _are_slices(cls, slices: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in slices:
+            if kind not in SLICES and not re.fullmatch(rf"{re.escape(ATTRIBUTE)}\w+", kind):
+                near = difflib.get_close_matches(kind, SLICES, n=1, cutoff=0.5)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise ValueError(f"{kind!r} is no slice; {hint}known are {', '.join(SLICES)} and {ATTRIBUTE}NAME")
+        return slices
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -201,6 +215,7 @@ class Recipe(BaseModel):
             "seeds: the seed": [str(seed) for seed in self.seeds],
             "corpora: the corpus": list(self.corpora),
             "metrics: the metric": list(self.metrics or ()),
+            "slices: the slice": list(self.slices),
         }
 
     @property

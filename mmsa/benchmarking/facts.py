@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from extractors.text.words import word_spans
 from mmsa.benchmarking.store import plain_name, write_atomically
 from mmsa.corpora.clip import SPLITS, Clip, Corpus
 from mmsa.tasks import Task
+
+MOST_VALUES = 20
+"""Of an attribute that sorts clips; one with more says something of each by itself, such as its context."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class ClipFacts:
         words: in the transcript, in Chinese and Japanese characters; None without one.
         seconds: of media, where start and end are known.
         congruent: whether the modalities say the same, where the corpus says it.
+        attributes: those of the corpus that sort its test clips into at most `MOST_VALUES` parts.
     """
 
     speaker: str | None = None
@@ -30,6 +35,7 @@ class ClipFacts:
     words: int | None = None
     seconds: float | None = None
     congruent: bool | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,26 @@ class CorpusFacts:
 
 def corpus_facts(corpus: Corpus) -> CorpusFacts:
     """What a report needs to know of a corpus."""
+    tested = corpus.split("test")
+    sorting = _sorting_attributes(tested)
     return CorpusFacts(
         corpus.name,
         corpus.note,
         {split: len(corpus.split(split)) for split in SPLITS},
-        {clip.id: _clip_facts(clip, corpus.tasks) for clip in corpus.split("test")},
+        {clip.id: _clip_facts(clip, corpus.tasks, sorting) for clip in tested},
     )
 
 
-def _clip_facts(clip: Clip, tasks: Sequence[Task]) -> ClipFacts:
+def _sorting_attributes(clips: Sequence[Clip]) -> frozenset[str]:
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for clip in clips:
+        for name, value in clip.attributes.items():
+            if len(values[name]) <= MOST_VALUES:
+                values[name].add(value)
+    return frozenset(name for name, found in values.items() if len(found) <= MOST_VALUES)
+
+
+def _clip_facts(clip: Clip, tasks: Sequence[Task], sorting: frozenset[str]) -> ClipFacts:
     known = clip.start_seconds is not None and clip.end_seconds is not None
     return ClipFacts(
         clip.speaker,
@@ -67,6 +84,7 @@ def _clip_facts(clip: Clip, tasks: Sequence[Task]) -> ClipFacts:
         len(word_spans(clip.transcript)) if clip.transcript else None,
         round(clip.end_seconds - clip.start_seconds, 3) if known else None,  # type: ignore[operator]
         _congruent(clip, tasks),
+        {name: value for name, value in clip.attributes.items() if name in sorting},
     )
 
 

@@ -14,6 +14,7 @@ from mmsa.benchmarking.pooled import Pooled
 from mmsa.benchmarking.store import Values
 from mmsa.benchmarking.sums import metric_of
 from mmsa.metrics import class_keys
+from mmsa.recipe import ATTRIBUTE
 from mmsa.tasks import Regression, Task
 
 Mask = NDArray[np.bool_]
@@ -43,7 +44,7 @@ class SliceTable:
     """One way to cut the test split.
 
     Attributes:
-        kind: one of `mmsa.recipe.SLICES`.
+        kind: one of `mmsa.recipe.SLICES`, or `"attribute.NAME"`.
         metric: `"<task>.<metric>"`; for classes, what stands before the class.
         groups: name and number of clips of each part.
         rows: by row, a cell per group.
@@ -61,7 +62,7 @@ def cut(kind: str, metrics: Sequence[str], rows: Mapping[str, Pooled]) -> Iterat
     """The tables of one kind of slice: one for the first metric of each task.
 
     Args:
-        kind: one of `mmsa.recipe.SLICES`.
+        kind: one of `mmsa.recipe.SLICES`, or `"attribute.NAME"`.
         metrics: `"<task>.<metric>"`, in the order of the leaderboard.
         rows: predictions by row; the groups are those of the first row that has the task.
     """
@@ -161,6 +162,8 @@ def _groups(kind: str, task: Task, pooled: Pooled) -> tuple[Groups, str]:
         return _lengths(pooled)
     if kind == "congruent":
         return _congruence([facts.congruent for facts in pooled.facts])
+    if kind.startswith(ATTRIBUTE):
+        return _by_attribute(kind.removeprefix(ATTRIBUTE), pooled)
     labels = pooled.labels[task.name]
     return [("negative", labels < 0), ("zero", labels == 0), ("positive", labels > 0)], "By the sign of the label."
 
@@ -197,6 +200,19 @@ def _lengths(pooled: Pooled) -> tuple[Groups, str]:
 def _span(values: NDArray[np.float64], unit: str) -> str:
     first, last = f"{values.min():g}", f"{values.max():g}"
     return f"{first} {unit}" if first == last else f"{first} to {last} {unit}"
+
+
+def _by_attribute(name: str, pooled: Pooled) -> tuple[Groups, str]:
+    """A part per value, the largest first; clips of which the corpus does not say it come last."""
+    values = [facts.attributes.get(name) for facts in pooled.facts]
+    counts = Counter(value for value in values if value is not None)
+    if not counts:
+        known = sorted({key for facts in pooled.facts for key in facts.attributes})
+        there = f"; it has {', '.join(known)}" if known else ""
+        return [], f"The corpus has no attribute {name} that sorts its clips{there}."
+    groups = [(value, np.array([own == value for own in values])) for value, _ in counts.most_common()]
+    unsaid = np.array([value is None for value in values])
+    return groups + ([("not said", unsaid)] if unsaid.any() else []), f"By the corpus's own attribute {name}."
 
 
 def _congruence(said: Sequence[bool | None]) -> tuple[Groups, str]:

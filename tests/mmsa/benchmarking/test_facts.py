@@ -63,8 +63,20 @@ def test_congruence_as_the_corpus_says_it() -> None:
     assert facts_of(attributes={"congruent": "yes"}).congruent is True
 
 
+def test_attributes_that_sort_the_clips_are_kept_and_those_that_tell_of_each_are_not() -> None:
+    def clip(number: int) -> Clip:
+        own = {"setting": "improvised" if number % 3 else "scripted", "context": f"what was said before {number}"}
+        return Clip(f"clip{number}", "test", {}, attributes=own)
+
+    found = corpus_facts(Corpus("made", tuple(clip(number) for number in range(21)), TASKS)).clips
+    assert found["clip0"].attributes == {"setting": "scripted"}
+    assert found["clip1"].attributes == {"setting": "improvised"}
+    few = corpus_facts(Corpus("made", tuple(clip(number) for number in range(20)), TASKS)).clips
+    assert set(few["clip0"].attributes) == {"setting", "context"}
+
+
 def test_facts_come_back(tmp_path: Path) -> None:
-    clips = (Clip("a", "test", {}, transcript="x", speaker="é"), Clip("b", "test", {}))
+    clips = (Clip("a", "test", {}, transcript="x", speaker="é", attributes={"k": "v"}), Clip("b", "test", {}))
     facts = corpus_facts(Corpus("made", clips, TASKS))
     assert load_facts(tmp_path, "made") is None
     save_facts(tmp_path, "folder/of/made.csv", facts)

@@ -66,6 +66,21 @@ def test_by_congruence(make_pooled: MakePooled) -> None:
     assert cells(table) == pytest.approx({"congruent": 8 / 3, "incongruent": 2.5})
 
 
+def test_by_what_the_corpus_says_of_its_clips(make_pooled: MakePooled) -> None:
+    """IEMOCAP's improvised and scripted turns apart; a clip without a word of it is apart from both."""
+    said = [{"setting": "improvised"}] * 3 + [{"setting": "scripted"}] * 2 + [{}]
+    pooled = make_pooled(
+        TASK, np.zeros(6), [np.arange(6.0)[:, None]], facts=[ClipFacts(attributes=one) for one in said]
+    )
+    table = one("attribute.setting", {"late": pooled})
+    assert table.groups == (("improvised", 3), ("scripted", 2), ("not said", 1))
+    assert cells(table) == pytest.approx({"improvised": 1.0, "scripted": 3.5, "not said": 5.0})
+    unknown = one("attribute.mood", {"late": pooled})
+    assert (unknown.rows, unknown.groups) == ({}, ())
+    assert "no attribute mood" in unknown.note
+    assert "it has setting" in unknown.note
+
+
 @pytest.mark.parametrize(
     ("kind", "told"), [("speaker", "does not say who"), ("length", "Neither"), ("congruent", "no labels of single")]
 )
