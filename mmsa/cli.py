@@ -46,8 +46,8 @@ def main() -> None:
     except UsageError as error:
         _fail(error)
     except KeyboardInterrupt:
-        by = "" if launched() == 1 else ", or another process of the training ended"
-        err.print(f"Interrupted{by}. What was finished is kept.")
+        by = "" if launched() == 1 else ", or another process of the training ended: it goes on with --resume latest"
+        err.print(f"Interrupted{by}. What was finished is kept.", soft_wrap=True)
         sys.exit(130)
     except RuntimeError as error:
         from extractors import ToolError  # not above: `mmsa --help` need not wait for numpy
