@@ -9,6 +9,7 @@ import typer
 
 from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, score, sweep, train, ui
 from mmsa.commands.console import err, plain
+from mmsa.distributed import current, launched, refuse_launch
 from mmsa.errors import UsageError
 
 app = typer.Typer(
@@ -17,6 +18,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sentiment and emotion from video: text, speech and face, fused.",
 )
+
+
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    if context.invoked_subcommand != "train":
+        refuse_launch(f"mmsa {context.invoked_subcommand}")
+
+
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(extract.extract)
@@ -37,7 +46,8 @@ def main() -> None:
     except UsageError as error:
         _fail(error)
     except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept.")
+        by = "" if launched() == 1 else ", or another process of the training ended: it goes on with --resume latest"
+        err.print(f"Interrupted{by}. What was finished is kept.", soft_wrap=True)
         sys.exit(130)
     except RuntimeError as error:
         from extractors import ToolError  # not above: `mmsa --help` need not wait for numpy
@@ -53,5 +63,11 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: Exception) -> None:
-    err.print(f"[bold red]Error:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
+    group = current()
+    if group.is_main or not group.main_failed_too():
+        where = "" if group.is_main else f" (process {group.rank} of {group.size})"
+        err.quiet = False
+        err.print(f"[bold red]Error{where}:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
+    if group.is_main and group.size > 1:
+        group.main_failed_too()  # so that the others know that it is said
     sys.exit(2)

@@ -65,6 +65,8 @@ class TrainConfig(BaseModel):
         ema_decay: of a moving average of the weights, which is evaluated and kept in their place; 0 is none.
         precision: of the head while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss scaling, on
             CUDA. Weights, losses and every evaluation are float32.
+        sharding: of a training in several processes: `"none"`, each holds the whole model; or `"full"`, parameters,
+            gradients and optimiser are spread over them, for models too large for one device.
         compile: let `torch.compile` translate the head for training; the first steps take long, later ones less.
         modality_dropout: chance that a modality of a training clip is masked out; the last one never is.
         loss: what is minimised (see `LossConfig`).
@@ -109,6 +111,7 @@ class TrainConfig(BaseModel):
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: Fraction = 0.0
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    sharding: Literal["none", "full"] = "none"
     compile: bool = False
     modality_dropout: Fraction = 0.2
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -137,6 +140,8 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} belongs to schedule: {kind}, which is {self.schedule}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of epochs: {self.epochs}")
+        if self.sharding == "full" and (self.compile or self.precision == "fp16"):
+            raise ValueError("sharding: full goes with neither compile nor precision: fp16; bf16 is fine")
         if self.checkpoint_steps is not None and not self.checkpoints:
             raise ValueError("checkpoint_steps needs checkpoints: true")
         return self

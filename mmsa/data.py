@@ -112,9 +112,14 @@ class SplitData:
 
     def batches_by_length(self, size: int) -> Iterator[Batch]:
         """All clips once, in batches of like length, smaller ones of long clips; `index` says which they are."""
-        for index in sorted_batches(self.lengths, size):
-            small = cut_parts(self.lengths, index, CPU_PART_STEPS) if self.device.type == "cpu" else [index]
-            yield from map(self.batch, small)
+        yield from map(self.batch, self.parts_by_length(size))
+
+    def parts_by_length(self, size: int) -> list[NDArray[np.int64]]:
+        """Positions of the clips of each batch of `batches_by_length`."""
+        batches = sorted_batches(self.lengths, size)
+        if self.device.type != "cpu":
+            return batches
+        return [small for batch in batches for small in cut_parts(self.lengths, batch, CPU_PART_STEPS)]
 
     def present(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         """`(B, M)`: which clips have which modality, in the order of `tables`."""

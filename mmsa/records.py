@@ -13,6 +13,7 @@ import numpy as np
 from mmsa.bundle import Bundle, library_versions
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import SPLITS
+from mmsa.distributed import current
 from mmsa.tasks import MultiLabel, Task
 from mmsa.tracking import BUNDLE, Tracker
 
@@ -63,6 +64,17 @@ def result_metrics(metrics: Mapping[str, Mapping[str, float]], full: str) -> dic
 def note_tag(notes: Sequence[str]) -> dict[str, str]:
     """The tag that MLflow shows as a run's description."""
     return {"mlflow.note.content": "\n\n".join(notes)} if notes else {}
+
+
+def split_notes(history: History) -> list[str]:
+    """What a reader must know of a run whose losses several processes could not make together."""
+    if not history.split_losses:
+        return []
+    return [
+        f"Trained in {current().size} processes: the head's own losses ({', '.join(history.split_losses)}) were made "
+        "by each process of its own clips of a batch, not of the whole batch, so that the result is not that of one "
+        "process"
+    ]
 
 
 def warning_tag(warnings: Sequence[str]) -> dict[str, str]:

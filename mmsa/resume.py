@@ -15,6 +15,7 @@ import numpy as np
 from mmsa.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
+from mmsa.distributed import current
 from mmsa.errors import UsageError
 from mmsa.features import FeatureTable
 from mmsa.paths import cache_dir
@@ -60,12 +61,17 @@ def open_checkpoints(run_id: str, config: TrainConfig, shop: Workshop, device: t
     """Where a run's checkpoint belongs; None where none is wanted."""
     if not config.checkpoints:
         return None
-    return Checkpoints(
+    own = Checkpoints(
         checkpoint_folder(run_id),
         identity(config, shop),
         environment(device),
         every_updates=config.checkpoint_steps,
     )
+    if current().size == 1:
+        return own
+    from mmsa.following import SharedCheckpoints
+
+    return SharedCheckpoints(own, current())
 
 
 def checkpoint_notes(checkpoints: Checkpoints | None, found: Checkpoint | None) -> list[str]:
@@ -101,6 +107,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": current().size,
         "device": device.type,
         "machine": platform.machine(),
     }
