@@ -71,7 +71,7 @@ def predict(
     weights: dict[str, list[torch.Tensor]] = {}
     places: list[torch.Tensor] = []
     with torch.no_grad():
-        for batch in data.batches_by_length(batch_size):
+        for batch in data.batches_by_length(batch_size, model.step_costs(list(data.tables))):
             batch = batch.to(device)
             kept = {key: seq for key, seq in batch.inputs.items() if modalities is None or key in modalities}
             output = model(kept)
