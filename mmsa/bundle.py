@@ -89,8 +89,8 @@ def load_bundle(folder: Path) -> Bundle:
     from safetensors.torch import load_file
 
     from mmsa.calibration import Calibration
-    from mmsa.encoders.spec import EncoderMissingError
     from mmsa.encoders.files import unpack_encoders
+    from mmsa.encoders.spec import EncoderMissingError
     from mmsa.model import ModelConfig, MultimodalModel
 
     data = _read_description(folder)

@@ -47,12 +47,9 @@ class ModelConfig:
 
     def identity(self) -> dict[str, Any]:
         """All that decides the model's numbers, beside its weights; where weights were found is no part of it."""
+        found = {key: value for key, value in vars(self).items() if key != "encoders"}
         encoders = {key: spec.identity() for key, spec in specs_of(self.encoders).items()}
-        return (
-            {**vars(self), "encoders": encoders}
-            if encoders
-            else {k: v for k, v in vars(self).items() if k != "encoders"}
-        )
+        return {**found, "encoders": encoders} if encoders else found
 
 
 class Normaliser(nn.Module):

@@ -181,9 +181,8 @@ class Trainer:
     def _terms(self, batch: Batch, keep: Tensor, totals: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
         present = dict(zip(batch.inputs, keep.unbind(dim=1), strict=True))
         # What an encoder reads is left out before it runs; features are, behind the normaliser and the grid.
-        inputs = {
-            key: _kept(seq, present[key]) if key in self.model.encoders else seq for key, seq in batch.inputs.items()
-        }
+        own = self.model.encoders
+        inputs = {key: _kept(seq, present[key]) if key in own else seq for key, seq in batch.inputs.items()}
         with self._autocast():
             features = self.model.encode(inputs)
         prepared = self.model.normalise(features)

@@ -1,4 +1,4 @@
-"""Pretrained encoders that read raw input in front of a fusion head: frozen, with low-rank adapters, or trained in full.
+"""Pretrained encoders that read raw input in front of a fusion head: frozen, with adapters, or trained in full.
 
 The feature store keeps what an encoder reads (word pieces, samples, pixels), the model runs the encoder on it, and the
 head sees hidden states as it sees any other features.

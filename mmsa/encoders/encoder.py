@@ -152,8 +152,7 @@ def _leave_out(encoder: nn.Module, state: dict[str, Any], prefix: str, _: Any) -
 def _do_not_miss(encoder: nn.Module, keys: Any) -> None:
     """Loading says what it misses by names as seen from the module that was asked to load."""
     assert isinstance(encoder, Encoder)
+    left_out = encoder._left_out
     keys.missing_keys[:] = [
-        key
-        for key in keys.missing_keys
-        if not any(key == name or key.endswith(f".{name}") for name in encoder._left_out)
+        key for key in keys.missing_keys if not any(key == name or key.endswith(f".{name}") for name in left_out)
     ]
