@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,8 @@ def save_bert(folder: Path, **options: Any) -> Path:
     )
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    config = transformers.BertConfig(
-        vocab_size=len(vocabulary), max_position_embeddings=LENGTH, **{**sizes, "initializer_range": 0.3, **options}
-    )
+    sizes |= {"vocab_size": len(vocabulary), "max_position_embeddings": LENGTH, "initializer_range": 0.3}
+    config = transformers.BertConfig(**{**sizes, **options})
     transformers.BertModel(config).save_pretrained(folder)
     return folder
 
@@ -64,6 +64,12 @@ def save_vit(folder: Path, **options: Any) -> Path:
 @pytest.fixture(scope="session")
 def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bert(tmp_path_factory.mktemp("bert"))
+
+
+@pytest.fixture
+def bert_of(tmp_path: Path) -> Callable[..., Path]:
+    """`(**options of BertConfig)` → such a BERT."""
+    return lambda **options: save_bert(tmp_path / "bert", **options)
 
 
 @pytest.fixture(scope="session")
