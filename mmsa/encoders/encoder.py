@@ -91,8 +91,12 @@ class Encoder(nn.Module, ABC):
         Raises:
             UsageError: the network cannot.
         """
+        options = {"use_reentrant": False}
         try:
-            self.network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            if hasattr(self.network, "activation_checkpointing_enable"):  # its name in later releases of transformers 5
+                self.network.activation_checkpointing_enable(options)
+            else:
+                self.network.gradient_checkpointing_enable(options)
         except ValueError as error:
             raise UsageError(f"encoders.{self.spec.modality}.gradient_checkpointing: {error}") from None
 

@@ -23,7 +23,8 @@ class TextEncoder(Encoder):
         high, low, word = sequence.values.unbind(dim=2)
         ids = (high.round() * BASE + low.round()).long()
         windows = cut(sequence.lengths.cpu().numpy(), self.spec.reads["pieces"])
-        states = self.in_parts(len(windows), lambda part: self._read(ids, windows.only(part)))
+        longest = int(windows.counts.max())
+        states = self.in_parts(len(windows), lambda part: self._read(ids, windows.only(part), longest))
         states, mask = join(states, windows, len(ids))
         mask = mask & (word != NO_WORD)  # (R, T): as long as the raw sequence
         if self.spec.options["unit"] == "subword":
@@ -34,16 +35,16 @@ class TextEncoder(Encoder):
         """See `Encoder.probe`."""
         return torch.tensor([[0.0, 1.0, BEGINS], [0.0, 2.0, BEGINS], [0.0, 3.0, BEGINS]])
 
-    def _read(self, ids: Tensor, windows: Windows) -> Tensor:
-        """`(N, W, D)`: the states of the pieces of windows, padded to the longest a window may be here."""
+    def _read(self, ids: Tensor, windows: Windows, longest: int) -> Tensor:
+        """`(N, longest, D)`: the states of the pieces of windows."""
         reads = self.spec.reads
         before, after = len(reads["prefix"]), len(reads["suffix"])
         place, real = windows.places(ids.device)
         clips = torch.from_numpy(windows.clips).to(ids.device)
-        count, longest = place.shape
-        given = ids.new_full((count, before + longest + after), reads["pad"])
+        count, own = place.shape
+        given = ids.new_full((count, before + own + after), reads["pad"])
         given[:, :before] = ids.new_tensor(reads["prefix"])
-        given[:, before : before + longest] = torch.where(real, ids[clips.unsqueeze(1), place], reads["pad"])
+        given[:, before : before + own] = torch.where(real, ids[clips.unsqueeze(1), place], reads["pad"])
         lengths = real.sum(dim=1, keepdim=True)
         if after:
             ends = before + lengths + torch.arange(after, device=ids.device)
@@ -52,7 +53,8 @@ class TextEncoder(Encoder):
         output = self.network(
             input_ids=given, attention_mask=attended.long(), output_hidden_states=self.every_layer, return_dict=True
         )
-        return self.states(output)[:, before : before + longest]
+        states = self.states(output)[:, before : before + own]
+        return torch.nn.functional.pad(states, (0, 0, 0, longest - own))
 
 
 def _per_word(states: Tensor, mask: Tensor, begins: Tensor) -> ModalitySequence:
