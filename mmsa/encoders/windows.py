@@ -85,4 +85,5 @@ def join(states: Tensor, windows: Windows, clips: int) -> tuple[Tensor, Tensor]:
     index = torch.from_numpy(source).to(states.device)
     mask = torch.from_numpy(best >= 0).to(states.device)
     joined = states.flatten(0, 1).index_select(0, index.flatten()).view(clips, longest, -1)
-    return joined * mask.unsqueeze(-1), mask
+    # Not by a product: padding is gathered from the first state, which may be NaN.
+    return joined.masked_fill(~mask.unsqueeze(-1), 0.0), mask

@@ -66,10 +66,10 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_bert(tmp_path_factory.mktemp("bert"))
 
 
-@pytest.fixture
-def bert_of(tmp_path: Path) -> Callable[..., Path]:
-    """`(**options of BertConfig)` → such a BERT."""
-    return lambda **options: save_bert(tmp_path / "bert", **options)
+@pytest.fixture(scope="session")
+def make_bert() -> Callable[..., Path]:
+    """`(folder, **options of BertConfig)` → the folder, with such a BERT."""
+    return save_bert
 
 
 @pytest.fixture(scope="session")

@@ -76,9 +76,9 @@ def test_a_clip_that_begins_within_a_word(bert: Path) -> None:
     torch.testing.assert_close(found.values[0], torch.stack([pieces[:2].mean(dim=0), pieces[2]]))
 
 
-def test_an_id_of_two_digits(bert_of: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_id_of_two_digits(make_bert: Callable[..., Path], tmp_path: Path) -> None:
     """The embedding of piece 5000 is found under `(2, 904)`."""
-    own = encoder(bert_of(vocab_size=6000), unit="subword", layer=0)
+    own = encoder(make_bert(tmp_path, vocab_size=6000), unit="subword", layer=0)
     raw = ModalitySequence.pad([torch.tensor([[2.0, 904.0, 1.0]])])
     with torch.no_grad():
         network = own.network
