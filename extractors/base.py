@@ -34,12 +34,14 @@ class Extractor(ABC):
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
+        raw: whether its values are what a pretrained encoder reads, and nothing to a fusion head.
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
 
     modality: ClassVar[str]
     rolling: ClassVar[bool] = False
+    raw: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]
 

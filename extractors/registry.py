@@ -14,11 +14,14 @@ from extractors.spec import ExtractorSpec
 _BUILTIN = {
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
+    "speech.waveform": "extractors.speech.waveform:Waveform",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
     "vision.colour": "extractors.vision.colour:Colour",
+    "vision.pixels": "extractors.vision.pixels:Pixels",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
     "text.characters": "extractors.text.characters:CharacterNgrams",
     "text.lexical": "extractors.text.lexical:Lexical",
+    "text.tokens": "extractors.text.tokens:TextTokens",
     "text.transformers": "extractors.text.transformer:TransformerText",
 }
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mmsa.encoders.config import RAW, EncoderConfig, encoder_mistakes
 from mmsa.errors import UsageError
 from mmsa.loss_config import LossConfig
 
@@ -43,6 +44,8 @@ class TrainConfig(BaseModel):
         modalities: which to use; None takes all that the corpus has.
         tasks: which to learn; None takes the corpus's default ones.
         extractors: by modality; those not named keep their default.
+        encoders: by modality: pretrained encoders that run in front of the head, and may be trained with it (see
+            `mmsa.encoders.config.EncoderConfig`). Other modalities keep their extracted features.
         seed: of weights, dropout and the order of batches.
         epochs: at most so many.
         patience_epochs: stop after so many epochs without a better one.
@@ -94,6 +97,7 @@ class TrainConfig(BaseModel):
     modalities: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     extractors: dict[str, ExtractorConfig] = Field(default_factory=dict)
+    encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0)
     epochs: Positive = 60
     patience_epochs: Positive = 10
@@ -146,12 +150,23 @@ class TrainConfig(BaseModel):
             raise ValueError("checkpoint_steps needs checkpoints: true")
         return self
 
+    @model_validator(mode="after")
+    def _encoders_fit(self) -> Self:
+        mistakes = encoder_mistakes(self.encoders, self.extractors)
+        unused = sorted(set(self.encoders) - set(self.modalities or self.encoders))
+        mistakes += [f"encoders.{key} has no effect: {key} is not among the modalities" for key in unused]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
+        return self
+
     def extractor(self, modality: str) -> ExtractorConfig:
         """The extractor for a modality.
 
         Raises:
             UsageError: none is configured.
         """
+        if modality in self.encoders:
+            return ExtractorConfig(name=RAW[modality], parameters=self.encoders[modality].raw_parameters(modality))
         known = {**DEFAULT_EXTRACTORS, **self.extractors}
         if modality not in known:
             raise UsageError(
@@ -234,7 +249,11 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> None:
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"extractors": ExtractorConfig, "loss": LossConfig}
+        sections: dict[str, type[BaseModel]] = {
+            "encoders": EncoderConfig,
+            "extractors": ExtractorConfig,
+            "loss": LossConfig,
+        }
         names = list(sections.get(path.split(".")[0] if "." in path else "", TrainConfig).model_fields)
         inside = {} if "." in path else {name: f"loss.{name}" for name in LossConfig.model_fields}
         near = difflib.get_close_matches(str(error["loc"][-1]), [*names, *inside], n=1, cutoff=0.5)

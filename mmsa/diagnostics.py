@@ -99,6 +99,10 @@ def _where(model: MultimodalModel, data: SplitData, parts: Sequence[Index]) -> s
                     rows = (~sequence.values.isfinite()).flatten(1).any(dim=1)
                     if bool(rows.any()):
                         return f"the features of {key} are not, in {_clips(data, part, rows)}; extract them again"
+                for key, sequence in model.encode(batch.inputs).items():
+                    rows = (~sequence.values.isfinite()).flatten(1).any(dim=1)
+                    if bool(rows.any()):
+                        return f"what the encoder of {key} makes of it is not, in {_clips(data, part, rows)}. {ADVICE}"
                 rows = _bad_rows(model(batch.inputs))
                 if not bool(rows.any()):
                     continue

@@ -72,7 +72,7 @@ def predict(
     model.eval()
     outputs: list[torch.Tensor] = []
     weights: dict[str, list[torch.Tensor]] = {}
-    shares = share_batches(data.parts_by_length(batch_size), model)
+    shares = share_batches(data.parts_by_length(batch_size, model.step_costs(list(data.tables))), model)
     with torch.no_grad():
         for index in shares.own:
             batch = data.batch(index).to(device)

@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 def run_params(config: TrainConfig, model: MultimodalModel, shop: Workshop) -> dict[str, object]:
     """Settings, extractors, sizes and versions."""
-    settings = config.model_dump(exclude={"extractors", "head", "loss", "modalities", "tasks"})
+    settings = config.model_dump(exclude={"encoders", "extractors", "head", "loss", "modalities", "tasks"})
     params: dict[str, object] = {**settings, "modalities": "+".join(model.config.input_dims)}
     params["tasks"] = "+".join(task.name for task in shop.tasks)
     params.update({f"loss.{key}": value for key, value in config.loss.model_dump().items()})
     params.update({f"head.{key}": value for key, value in config.head.items()})
     params.update({f"extractor.{key}": spec.to_json() for key, spec in shop.specs.items()})
+    for key, own in config.encoders.items():
+        params.update({f"encoder.{key}.{name}": value for name, value in own.model_dump().items()})
     params["parameters"] = sum(p.numel() for p in model.parameters())
+    params["parameters.trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     params.update({f"clips.{split}": len(shop.corpus.split(split)) for split in SPLITS})
     params.update({f"version.{key}": value for key, value in library_versions().items()})
     return params

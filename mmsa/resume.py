@@ -16,6 +16,7 @@ from mmsa.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
 from mmsa.distributed import current
+from mmsa.encoders.spec import bases_of
 from mmsa.errors import UsageError
 from mmsa.features import FeatureTable
 from mmsa.paths import cache_dir
@@ -95,6 +96,7 @@ def identity(config: TrainConfig, shop: Workshop) -> dict[str, Any]:
         "configuration": json.loads(config.model_dump_json()),
         "corpus": _corpus_digest(shop.corpus),
         "features": {key: _table_digest(table) for key, table in sorted(shop.tables.items())},
+        **({"encoders": bases_of(config.encoders)} if config.encoders else {}),
     }
 
 

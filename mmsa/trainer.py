@@ -20,6 +20,7 @@ from mmsa.config import TrainConfig
 from mmsa.data import Batch, SplitData
 from mmsa.diagnostics import explain_not_finite
 from mmsa.distributed import current
+from mmsa.encoders.optimiser import model_groups
 from mmsa.errors import UsageError
 from mmsa.losses import Objective
 from mmsa.model import MultimodalModel
@@ -92,6 +93,10 @@ class Trainer:
         self.part_steps = part_steps(model, config, device)
         self.sharing = open_sharing(model, config, device)
         self.split_losses: set[str] = set()
+        self.sizes = data.lengths * model.step_costs(list(data.tables))
+        for key, encoder in model.encoders.items():
+            if config.encoders[key].gradient_checkpointing:
+                encoder.checkpoint_activations()  # type: ignore[operator]
         self._head: Callable[..., FusionOutput] = model.head
         if config.compile:
             self._head = torch.compile(model.head, dynamic=True)
@@ -154,7 +159,7 @@ class Trainer:
         every = [part for batch in rows for part in batch]
         totals = self._totals(clips, keep)
         found: list[dict[str, Tensor]] = []
-        for place, own in enumerate(sharing.pieces(self.data.lengths[clips], rows, self.part_steps)):
+        for place, own in enumerate(sharing.pieces(self.sizes[clips], rows, self.part_steps)):
             if sharing.together:
                 apart = totals if len(every) > 1 else None
                 terms = self._terms_together(sharing, clips, keep, own, every[place], apart)
@@ -197,7 +202,7 @@ class Trainer:
         """The parts that are computed one after the other: those given, the large ones in pieces."""
         if self.part_steps is None:
             return list(parts)
-        return [piece for part in parts for piece in cut_parts(self.data.lengths, part, self.part_steps)]
+        return [piece for part in parts for piece in cut_parts(self.sizes, part, self.part_steps)]
 
     def tensors(self) -> dict[str, Tensor]:
         """All that updates change, for a checkpoint."""
@@ -260,15 +265,20 @@ class Trainer:
 
     def _forward(self, batch: Batch, keep: Tensor) -> FusionOutput:
         present = dict(zip(batch.inputs, keep.unbind(dim=1), strict=True))
-        prepared = self.model.prepare(batch.inputs)
-        seen = {
-            key: ModalitySequence(sequence.values, sequence.mask & present[key].unsqueeze(1))
-            for key, sequence in prepared.items()
-        }
-        dtype = PRECISIONS.get(self.config.precision, torch.float32)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=self.config.precision in PRECISIONS):
+        # What an encoder reads is left out before it runs; features are, behind the normaliser and the grid.
+        own = self.model.encoders
+        inputs = {key: _kept(seq, present[key]) if key in own else seq for key, seq in batch.inputs.items()}
+        with self._autocast():
+            features = self.model.encode(inputs)
+        prepared = self.model.normalise(features)
+        seen = {key: _kept(sequence, present[key]) for key, sequence in prepared.items()}
+        with self._autocast():
             output = self._head(seen)
         return _float32(output)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = PRECISIONS.get(self.config.precision, torch.float32)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.config.precision in PRECISIONS)
 
     def _set_rate(self) -> float:
         factor = self.rate.factor(self.updates)
@@ -309,10 +319,15 @@ def open_sharing(model: MultimodalModel, config: TrainConfig, device: torch.devi
 def parameter_groups(model: MultimodalModel, objective: Objective, config: TrainConfig) -> list[dict[str, Any]]:
     """What the optimiser learns, each group with the learning rate that its schedule starts from."""
     rates = {"lr": config.learning_rate, "initial_lr": config.learning_rate}
-    groups = [{"params": [p for p in model.parameters() if p.requires_grad], **rates}]
+    groups = model_groups(model, config)
     learned = list(objective.parameters())
     # Decay would pull learned task weights towards equal ones.
-    return [*groups, {"params": learned, "weight_decay": 0.0, **rates}] if learned else groups
+    return [*groups, {"name": "tasks", "params": learned, "weight_decay": 0.0, **rates}] if learned else groups
+
+
+def _kept(sequence: ModalitySequence, clips: Tensor) -> ModalitySequence:
+    """The sequence without the steps of clips that are not kept, `(B,)`."""
+    return ModalitySequence(sequence.values, sequence.mask & clips.unsqueeze(1))
 
 
 def _float32(output: FusionOutput) -> FusionOutput:

@@ -98,9 +98,8 @@ def fit(
     """
     check_features(train, "train")
     check_features(valid, "valid")
-    for key in model.config.input_dims:
-        model.normalisers[key].fit(train, key)  # type: ignore[operator]
     model.to(device)
+    model.fit_normalisers(train)
     current().same_weights(model)
     with _denormals_flushed():
         loop = _Loop(model, train, valid, tasks, config, device, checkpoints)

@@ -141,15 +141,19 @@ def sized_config(config: TrainConfig, sizes: Mapping[str, int], tasks: Sequence[
         ValueError: no such head.
     """
     from fusion import head_class
+    from mmsa.encoders.spec import encoder_spec
     from mmsa.model import ModelConfig
 
     kind = head_class(config.fusion)
+    encoders = {key: encoder_spec(key, own) for key, own in sorted(config.encoders.items()) if key in sizes}
+    sizes = {**sizes, **{key: spec.dim for key, spec in encoders.items()}}
     return ModelConfig(
         head=kind.name,
         input_dims=dict(sorted(sizes.items())),
         output_dim=sum(task.output_dim for task in tasks),
         head_options={**_options_from_tasks(kind, tasks), **config.head},
         grid_steps=config.grid_steps,
+        encoders={key: spec.to_dict() for key, spec in encoders.items()},
     )
 
 

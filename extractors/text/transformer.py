@@ -131,7 +131,7 @@ class _Encoder:
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._model = model.eval().to(chosen)
         self._layer, self._torch, self._chosen = layer, torch, chosen
-        self._length = _window_length(self._tokenizer, model)
+        self._length = window_length(self._tokenizer, model)
 
     def encode(self, texts: Sequence[str], batch_size: int) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Per text, `(N, D)` hidden states of its pieces and `(N, 2)` the characters each stands for."""
@@ -170,7 +170,7 @@ class _Encoder:
             windows.append(_Window(text, first, encoded["input_ids"][i], special))
             own = [s for s, skip in zip(encoded["offset_mapping"][i], special, strict=True) if not skip]
             spans[text].extend(own[len(spans[text]) - first :])
-        return windows, [_without_spaces(own, text) for own, text in zip(spans, texts, strict=True)]
+        return windows, [without_spaces(own, text) for own, text in zip(spans, texts, strict=True)]
 
     def _forward(self, windows: Sequence[_Window]) -> list[NDArray[np.float32]]:
         torch = self._torch
@@ -189,7 +189,7 @@ class _Encoder:
         return [hidden[i, : len(window.ids)] for i, window in enumerate(windows)]
 
 
-def _without_spaces(spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
+def without_spaces(spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
     """Spans moved off the space that byte-level tokenizers count to the piece after it."""
     moved = [(last - len(text[first:last].lstrip()), last) for first, last in spans]
     return np.array(moved, np.int64).reshape(-1, 2)
@@ -225,7 +225,7 @@ def _mean_per_word(
     return (sums[kept] / counts[kept, None]).astype(np.float32), words[kept]
 
 
-def _window_length(tokenizer: Any, model: Any) -> int:
+def window_length(tokenizer: Any, model: Any) -> int:
     """How many tokens, special ones included, the model takes."""
     limits = [512]
     if 0 < tokenizer.model_max_length < 10**6:

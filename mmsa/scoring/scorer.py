@@ -238,7 +238,7 @@ def model_digest(bundle: Bundle) -> str:
 
     seen = hashlib.sha256()
     about = {
-        "model": vars(bundle.model.config),
+        "model": bundle.model.config.identity(),
         "tasks": [task.to_dict() for task in bundle.tasks],
         "extractors": {key: spec.fingerprint for key, spec in bundle.extractors.items()},
         "baseline": bundle.baseline,

@@ -45,11 +45,14 @@ def test_every_listed_extractor_can_be_found() -> None:
     assert extractors.available() == (
         "speech.librosa",
         "speech.torchaudio",
+        "speech.waveform",
         "facial.facemesh",
         "vision.colour",
+        "vision.pixels",
         "vision.transformers",
         "text.characters",
         "text.lexical",
+        "text.tokens",
         "text.transformers",
     )
     for name, home in _BUILTIN.items():
