@@ -151,16 +151,26 @@ class MediaFile:
         report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
         return report.run([s for s, _ in feeds])
 
-    def measure_seconds(self) -> float:
-        """Duration: as announced, else by reading every packet's timestamp."""
-        if self.info.duration_seconds is not None:
+    def measure_seconds(self, *, announced: bool = True) -> float:
+        """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
+
+        Args:
+            announced: take the file's word where it gives it; without, every packet is read, which a file cannot
+                deceive about how much there is to decode.
+        """
+        if announced and self.info.duration_seconds is not None:
             return self.info.duration_seconds
-        end = 0.0
+        end, unstamped = 0.0, dict[int, float]()
         with suppress(_ffmpeg_error()):
-            for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin)
-        return end
+            for packet in self._container.demux([one for one in (self._audio, self._video) if one is not None]):
+                if packet.time_base is None:
+                    continue
+                length = float((packet.duration or 0) * packet.time_base)
+                if packet.pts is not None:
+                    end = max(end, float(packet.pts * packet.time_base) - self._origin + length)
+                else:  # it follows the one before
+                    unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
+        return end + max(unstamped.values(), default=0.0)
 
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
