@@ -13,7 +13,7 @@ from __future__ import annotations
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError, ToolError
 from extractors.extraction import Extraction, extract, extract_texts
-from extractors.live import LiveCounts, LiveReader, watch
+from extractors.live import LiveCounts, LiveReader, warm_up, watch
 from extractors.live_source import LiveSource
 from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
@@ -48,5 +48,6 @@ __all__ = [
     "extract_windows",
     "read_transcript",
     "rebuild",
+    "warm_up",
     "watch",
 ]

@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from extractors.base import AudioExtractor, Extractor, TextExtractor
+import numpy as np
+
+from extractors.base import AudioExtractor, Extractor, TextExtractor, VisionExtractor
 from extractors.errors import MediaError
 from extractors.extraction import Extraction
 from extractors.live_feed import FrameKind, LiveFeed, LiveMedia
@@ -29,6 +31,7 @@ class LiveCounts:
         dropped_windows: how many before the last one given were not: too late, or with a gap in them.
         dropped_frames: pictures that were dropped before anybody looked at them.
         skipped_seconds: sound and picture that were skipped at once to catch up.
+        decode_errors: packets that could not be decoded.
         reconnects: how often the source broke and was reached again.
     """
 
@@ -36,6 +39,7 @@ class LiveCounts:
     dropped_windows: int = 0
     dropped_frames: int = 0
     skipped_seconds: float = 0.0
+    decode_errors: int = 0
     reconnects: int = 0
 
 
@@ -108,6 +112,7 @@ class LiveReader(WindowSink):
             dropped_windows=self._dropped,
             dropped_frames=buffer.dropped_frames + self._feed.left_out,
             skipped_seconds=buffer.skipped_seconds,
+            decode_errors=self._feed.decode_errors,
             reconnects=self._feed.reconnects,
         )
 
@@ -195,6 +200,32 @@ class _LivePass(RollingPass):
             self._advance()
         else:
             super()._give(media_end)
+
+
+def warm_up(extractors: Mapping[str, Extractor]) -> Extraction:
+    """Let every extractor do its work once on noise, so that what it loads and compiles is there before time counts.
+
+    Args:
+        extractors: extractor by modality.
+
+    Returns:
+        What they made of it, which means nothing, but has the form of an extraction.
+    """
+    noise = np.random.default_rng(0)
+    sequences = {}
+    for key, extractor in extractors.items():
+        sequences[key] = extractor.empty()
+        if isinstance(extractor, AudioExtractor):
+            samples = noise.normal(0.0, 0.1, extractor.sample_rate_hz).astype(np.float32)
+            sequences[key] = extractor.extract_samples(samples)
+        elif isinstance(extractor, VisionExtractor):
+            stream = extractor.stream()
+            try:
+                stream.push(noise.integers(0, 255, (240, 320, 3), np.uint8), [0])
+                sequences[key] = stream.finish()
+            finally:
+                stream.close()
+    return Extraction(sequences, {key: "warming up" for key, one in sequences.items() if not len(one)}, 1.0)
 
 
 def watch(

@@ -78,6 +78,17 @@ class LiveSource:
         """Whether it should never end, so that an end is a break."""
         return self.kind != "file"
 
+    def check(self) -> None:
+        """Look whether it is there, as far as that takes no time; a stream is not asked.
+
+        Raises:
+            MediaError: the camera or file is not there, or not what it should be.
+        """
+        if self.kind == "camera":
+            _check_camera(self.address)
+        elif self.kind == "file":
+            MediaFile(self.address).close()
+
     def open(self) -> Any:
         """Open it; returns PyAV's container.
 

@@ -125,6 +125,9 @@ class LiveScoring:
         self.source, self._scorer, self._max_latency = source, scorer, max_latency_seconds
         self.summary = LiveSummary()
         try:
+            source.check()
+            # A camera does not wait until libraries are loaded: everything runs once before it is opened.
+            scorer.score_window(ex.Window(0, 0.0, 1.0, ex.warm_up(scorer.extractors)))
             self._reader = ex.watch(
                 source,
                 scorer.extractors,

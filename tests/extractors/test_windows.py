@@ -178,9 +178,7 @@ class TestOnePass:
         reached: list[float] = []
         given: list[float] = []
         original, give = RollingPass._after_push, RollingPass._give
-        monkeypatch.setattr(
-            RollingPass, "_after_push", lambda self, n, s: (reached.append(s), original(self, n, s))[1]
-        )
+        monkeypatch.setattr(RollingPass, "_after_push", lambda self, n, s: (reached.append(s), original(self, n, s))[1])
         monkeypatch.setattr(RollingPass, "_give", lambda self, end: (given.append(max(reached)), give(self, end))[1])
         chosen = {"audio": extractors.build("speech.librosa"), "vision": Numbers(number_of, rolls=True)}
         windows = list(extract_windows(path, chosen, Sliding(2.0, 2.0)))
