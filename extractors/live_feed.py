@@ -217,10 +217,10 @@ class LiveFeed:
         if self.source.kind == "file":
             if self._offset is None:
                 self._offset = time.monotonic()
-            if self._stop.wait(max(0.0, self._offset + seconds - time.monotonic())):
+            if self._stop.wait(max(0.0, self._offset + seconds + _lasts(kind, frame) - time.monotonic())):
                 return False
         else:
-            arrived = time.monotonic() - seconds
+            arrived = time.monotonic() - seconds - _lasts(kind, frame)
             self._offset = arrived if self._offset is None else min(self._offset, arrived)
         self._newest = max(self._newest, seconds)
         self.buffer.put(kind, frame, seconds, stamp)
@@ -241,6 +241,11 @@ class LiveFeed:
             self._origin, seconds = raw, self._shift
         self._last[kind] = seconds
         return seconds
+
+
+def _lasts(kind: FrameKind, frame: Any) -> float:
+    """Sound is there when its last sample is, a picture when it is shown."""
+    return float(frame.samples / frame.sample_rate) if kind == "audio" else 0.0
 
 
 class _StoppedError(Exception):

@@ -170,7 +170,8 @@ def _conclude(scoring: LiveScoring, reason: str) -> None:
         f"{summary.windows} windows, late by {summary.mean_latency_seconds:.2f} s on average and by "
         f"{summary.most_latency_seconds:.2f} s at most",
         f"dropped: {counts.dropped_windows} windows, {counts.dropped_frames} frames; skipped: "
-        f"{counts.skipped_seconds:.1f} s; undecodable packets: {counts.decode_errors}; reached again: {counts.reconnects}",
+        f"{counts.skipped_seconds:.1f} s; undecodable packets: {counts.decode_errors}; reached again: "
+        f"{counts.reconnects}",
     ]
     if not summary.windows:
         told.insert(0, f"it ended before a window of {scoring.timeline.window_seconds:g} s was complete")

@@ -17,7 +17,7 @@ from extractors.errors import MediaError
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from extractors.transcript import Segment, Transcript
-from extractors.windows import Sliding, RollingPass, extract_windows
+from extractors.windows import RollingPass, Sliding, extract_windows
 
 Make = Callable[..., Path]
 

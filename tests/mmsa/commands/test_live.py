@@ -126,7 +126,7 @@ def test_a_stream_that_breaks_off_for_good_fails_after_what_it_gave(
     answers = [stream.read_bytes()]
 
     class Once(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             if not answers:
                 self.send_error(404)
                 return
