@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import wave
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from mmsa.bundle import Bundle
 from mmsa.serving.columns import INPUTS, PARAMS, output_columns
 from mmsa.serving.settings import SETTINGS
+from mmsa.tracking import quieten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,7 @@ def write_flavor(folder: Path, bundle: Bundle) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
+    quieten()
     signature = ModelSignature(
         inputs=Schema([ColSpec(kind, name, required=False) for name, kind in INPUTS.items()]),
         outputs=Schema([ColSpec(kind, name, required=False) for name, kind in output_columns(bundle).items()]),
@@ -46,10 +49,15 @@ def write_flavor(folder: Path, bundle: Bundle) -> None:
         loader_module=LOADER,
         signature=signature,
         input_example=(input_example(bundle), dict(PARAMS)),
-        pip_requirements=[f"mmsa-framework=={bundle.versions['mmsa-framework']}"],
+        pip_requirements=[_requirement(bundle.versions)],
         model_config=dict.fromkeys(SETTINGS),
         metadata={"corpus": bundle.corpus, "note": bundle.note},
     )
+
+
+def _requirement(versions: Mapping[str, str]) -> str:
+    version = versions.get("mmsa-framework", "")
+    return f"mmsa-framework=={version}" if version[:1].isdigit() else "mmsa-framework"  # run without an install
 
 
 def input_example(bundle: Bundle) -> pd.DataFrame:

@@ -104,3 +104,15 @@ def test_a_lock_file_of_the_working_directory_is_not_taken_along(
     (tmp_path / "pyproject.toml").write_text("[project]\nname = 'mine'\nversion = '1'\n", encoding="utf-8")
     write_flavor(tmp_path / "model", bundle)
     assert not {"uv.lock", "pyproject.toml"} & {path.name for path in (tmp_path / "model").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("version", "wanted"), [("0.1.0", "mmsa-framework==0.1.0"), ("not installed", "mmsa-framework")]
+)
+def test_the_requirement_is_the_version_that_trained(
+    trained: Trained, tmp_path: Path, version: str, wanted: str
+) -> None:
+    bundle = replace(load_bundle(trained.run.bundle), versions={"mmsa-framework": version})
+    write_flavor(tmp_path / "model", bundle)
+    lines = (tmp_path / "model" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert wanted in lines
