@@ -13,6 +13,8 @@ from __future__ import annotations
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError, ToolError
 from extractors.extraction import Extraction, extract, extract_texts
+from extractors.live import LiveCounts, LiveReader, warm_up, watch
+from extractors.live_source import LiveSource
 from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
@@ -26,6 +28,9 @@ __all__ = [
     "Extractor",
     "ExtractorSpec",
     "FeatureSequence",
+    "LiveCounts",
+    "LiveReader",
+    "LiveSource",
     "MediaError",
     "Segment",
     "Sliding",
@@ -43,4 +48,6 @@ __all__ = [
     "extract_windows",
     "read_transcript",
     "rebuild",
+    "warm_up",
+    "watch",
 ]

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.audio_track import AudioTrack
+from extractors.audio_track import BLOCK_SECONDS, AudioTrack
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
-from extractors.media import DecodeReport, MediaFile
+from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
 from extractors.sequence import FeatureSequence
 from extractors.transcript import Transcript
@@ -102,7 +102,9 @@ def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -
 class ClipPass:
     """One decode pass over a file, or a part of it, for one clip."""
 
-    def __init__(self, media: MediaFile, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
+    block_seconds = BLOCK_SECONDS
+
+    def __init__(self, media: Media, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
         self._media, self._extractors = media, extractors
         self._start, self._end = start, end
         self._missing: dict[str, str] = {}
@@ -169,7 +171,12 @@ class ClipPass:
             self._after_push(name, reached / rate)
 
         self._audio = AudioTrack(
-            rate, push, first_sample=first, end_sample=end, latest_seconds=self._media.latest_seconds
+            rate,
+            push,
+            first_sample=first,
+            end_sample=end,
+            latest_seconds=self._media.latest_seconds,
+            block_seconds=self.block_seconds,
         )
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from extractors.audio_track import PREROLL_SECONDS, AudioTrack
 from extractors.errors import MediaError
@@ -75,6 +75,25 @@ class DecodeReport:
     broke_off: str
 
 
+class Media(Protocol):
+    """What a decode pass needs of what it decodes; `MediaFile` says what each of these is."""
+
+    path: Path
+    info: MediaInfo
+
+    @property
+    def latest_seconds(self) -> float: ...  # noqa: D102
+
+    @property
+    def pixel_aspect(self) -> float: ...  # noqa: D102
+
+    def measure_seconds(self) -> float: ...  # noqa: D102
+
+    def decode(  # noqa: D102
+        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
+    ) -> DecodeReport: ...
+
+
 class MediaFile:
     """An open local media file.
 
@@ -94,14 +113,14 @@ class MediaFile:
         self._origin = (self._container.start_time or 0) / _MICROSECONDS
         self._audio = self._container.streams.best("audio")
         best = self._container.streams.best("video")
-        self._video = None if _is_cover(best) else best
+        self._video = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
             raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
         self.info = MediaInfo(
             self._container.duration / _MICROSECONDS if self._container.duration else None,
-            _info(self._audio),
-            _info(self._video),
+            stream_info(self._audio),
+            stream_info(self._video),
         )
 
     def __enter__(self) -> MediaFile:
@@ -109,6 +128,11 @@ class MediaFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def container(self) -> Any:
+        """PyAV's, for readers that pace themselves; whoever takes it closes it."""
+        return self._container
 
     def close(self) -> None:
         """Close the file."""
@@ -123,8 +147,7 @@ class MediaFile:
     @property
     def pixel_aspect(self) -> float:
         """Width of a pixel over its height."""
-        ratio = self._video.sample_aspect_ratio if self._video is not None else None
-        return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
+        return pixel_aspect(self._video)
 
     def decode(
         self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
@@ -151,16 +174,26 @@ class MediaFile:
         report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
         return report.run([s for s, _ in feeds])
 
-    def measure_seconds(self) -> float:
-        """Duration: as announced, else by reading every packet's timestamp."""
-        if self.info.duration_seconds is not None:
+    def measure_seconds(self, *, announced: bool = True) -> float:
+        """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
+
+        Args:
+            announced: take the file's word where it gives it; without, every packet is read, which a file cannot
+                deceive about how much there is to decode.
+        """
+        if announced and self.info.duration_seconds is not None:
             return self.info.duration_seconds
-        end = 0.0
+        end, unstamped = 0.0, dict[int, float]()
         with suppress(_ffmpeg_error()):
-            for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin)
-        return end
+            for packet in self._container.demux([one for one in (self._audio, self._video) if one is not None]):
+                if packet.time_base is None:
+                    continue
+                length = float((packet.duration or 0) * packet.time_base)
+                if packet.pts is not None:
+                    end = max(end, float(packet.pts * packet.time_base) - self._origin + length)
+                else:  # it follows the one before
+                    unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
+        return end + max(unstamped.values(), default=0.0)
 
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
@@ -260,13 +293,21 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a cover image, which is no moving picture."""
     import av
 
     return stream is not None and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _info(stream: Any) -> StreamInfo | None:
+def pixel_aspect(video: Any) -> float:
+    """Width of a pixel over its height, of a video stream or None."""
+    ratio = video.sample_aspect_ratio if video is not None else None
+    return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
+
+
+def stream_info(stream: Any) -> StreamInfo | None:
+    """What a stream announces of itself."""
     if stream is None:
         return None
     context = stream.codec_context

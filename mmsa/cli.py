@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, score, sweep, train, ui
+from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, live, score, sweep, train, ui
 from mmsa.commands.console import err, plain
 from mmsa.distributed import current, launched, refuse_launch
 from mmsa.errors import UsageError
@@ -31,6 +31,7 @@ app.command()(evaluate.evaluate)
 app.command()(extract.extract)
 app.command()(benchmark.benchmark)
 app.command()(score.score)
+app.command()(live.live)
 app.command()(sweep.sweep)
 app.command()(heads.heads)
 app.command()(ui.ui)

@@ -98,6 +98,7 @@ def log_artifacts(
     """Bundle, pictures, tables and configuration."""
     from mmsa.evaluation import write_per_class
     from mmsa.pictures import draw_all
+    from mmsa.serving.flavor import write_flavor
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -112,6 +113,7 @@ def log_artifacts(
             calibration,
             clip_seconds(shop),
         )
+        write_flavor(folder / BUNDLE, bundle)
         bundle.save(folder / BUNDLE)
         pictures = folder / "pictures"
         pictures.mkdir()

@@ -200,6 +200,12 @@ class Scorer:
             str(path), duration_seconds=reader.duration_seconds, windows=tuple(windows), notes=tuple(reader.notes)
         )
 
+    def score_window(self, window: Window) -> WindowScore:
+        """Score one window that is extracted already, by this model's extractors and without a transcript."""
+        import extractors as ex
+
+        return next(self._windows([window], ex.Transcript(), None, {}))
+
     def _windows(
         self, batch: list[Window], transcript: Transcript, turns: list[Turn] | None, reasons: Mapping[str, str]
     ) -> Iterator[WindowScore]:
