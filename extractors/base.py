@@ -34,12 +34,14 @@ class Extractor(ABC):
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
+        uses_gpu: whether it computes on a GPU where there is one.
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
 
     modality: ClassVar[str]
     rolling: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]
 
