@@ -112,8 +112,11 @@ def connected(address: str, *, cpus: int | None = None, store_megabytes: int = S
 
 def _local(stack: ExitStack, cpus: int | None, store_megabytes: int) -> dict[str, Any]:
     """Options of a cluster of this machine; its workers import what this program can import."""
-    stack.callback(_restore, "PYTHONPATH", os.environ.get("PYTHONPATH"))
-    os.environ["PYTHONPATH"] = os.pathsep.join(path or os.curdir for path in sys.path)
+    # Ray would let its workers run after everything else on the machine (nice 15); they are this program's work.
+    settings = {"PYTHONPATH": os.pathsep.join(path or os.curdir for path in sys.path), "RAY_worker_niceness": "0"}
+    for name, value in settings.items():
+        stack.callback(_restore, name, os.environ.get(name))
+        os.environ[name] = value
     folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmsa-ray-", ignore_cleanup_errors=True))
     return {
         "num_cpus": cpus,

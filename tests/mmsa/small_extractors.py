@@ -49,7 +49,7 @@ class WordLengths(TextExtractor):
         if self.fail_at.startswith("kill:") and self.fail_at.removeprefix("kill:") in words:
             os.kill(os.getpid(), signal.SIGKILL)  # as the system does when memory is short
         if self.fail_at.startswith("gate:"):
-            self._pass_gate(words)
+            self._pass_gate(" ".join(one.text for one in transcript.placed(start_seconds, end_seconds)).split())
         if self.fail_at and self.fail_at in words:
             raise RuntimeError(f"met {self.fail_at}")
         values = [[len(word) * self.factor, sum(letter.isupper() for letter in word)] for word in words]
@@ -59,11 +59,12 @@ class WordLengths(TextExtractor):
         )
 
     def _pass_gate(self, words: list[str]) -> None:
-        """Die at "crash"; at "wait" stand still until the file is there."""
+        """Die at "crash"; at "wait" say so in a file beside the gate, and stand still until the gate is there."""
         if "crash" in words:
             os.kill(os.getpid(), signal.SIGKILL)
-        end = time.monotonic() + 300
-        while "wait" in words and not Path(self.fail_at.removeprefix("gate:")).exists() and time.monotonic() < end:
+        gate, end = Path(self.fail_at.removeprefix("gate:")), time.monotonic() + 300
+        while "wait" in words and not gate.exists() and time.monotonic() < end:
+            gate.with_suffix(".waiting").touch()
             time.sleep(0.02)
 
 

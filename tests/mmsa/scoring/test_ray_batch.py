@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -136,14 +137,22 @@ def test_long_files_come_in_parts_and_are_put_together(
 def test_killed_workers_lose_nothing_and_a_deadly_input_only_itself(
     cluster: Any, trained: Trained, tmp_path: Path, write_wav: Wav
 ) -> None:
-    """All workers are killed when the first input is done, while another stands before a gate."""
+    """All workers are killed when one file is done and another, some of whose parts are out, stands before a gate."""
     gate = tmp_path / "gate"
-    recipe = _recipe(trained, tmp_path, f"gate:{gate}")
-    items = _media(tmp_path / "in", write_wav, ["so it", "wait here", "wait there", "crash", "more", "WONDERFUL"])
+    recipe = _recipe(trained, tmp_path, f"gate:{gate}", Timeline(0.5, 0.25))
+    items = _media(tmp_path / "in", write_wav, [""] * 5, seconds=10)
+    for item, last in zip(items, ("it", "wait", "wait", "crash", "more"), strict=True):
+        said = f"WEBVTT\n\n00:01.000 --> 00:02.000\nso far\n\n00:09.000 --> 00:09.500\n{last}\n"
+        Path(item.path).with_suffix(".txt").unlink()
+        Path(item.path).with_suffix(".vtt").write_text(said, encoding="utf-8")
     path = tmp_path / "out.jsonl"
     with ResultFile(path, scorer_of(recipe).model, recipe.timeline.to_dict()) as file:
         scores = score_batch(open_items(items, recipe, file), recipe, ray="local", file=file)
         found = [next(scores)]
+        deadline = time.monotonic() + 300
+        while not gate.with_suffix(".waiting").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
         killed = _workers("Extracting") + _workers("Inferring")
         assert len(killed) >= 2
         for pid in killed:
