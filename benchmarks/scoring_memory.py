@@ -12,6 +12,7 @@ are held until the file is finished, as smoothing needs them. Without RUN a mode
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -53,12 +54,12 @@ def measure(bundle: Path, media: Path) -> tuple[float, float, int]:
     rows = media.with_suffix(".jsonl")
     words = ["score", str(bundle), str(media), "--window", "10", "--hop", "5", "--output", str(rows)]
     began = time.perf_counter()
-    child = os.posix_spawn(sys.executable, [sys.executable, "-m", "mmsa", *words], dict(os.environ))
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]  # the table; progress is shown
+    command = [sys.executable, "-m", "mmsa", *words]
+    child = os.posix_spawn(sys.executable, command, dict(os.environ), file_actions=quiet)
     _, status, usage = os.wait4(child, 0)
     if status:
         sys.exit(f"mmsa score ended with {os.waitstatus_to_exitcode(status)}")
-    import json
-
     (line,) = rows.read_text(encoding="utf-8").splitlines()
     return usage.ru_maxrss / 1024, time.perf_counter() - began, len(json.loads(line)["windows"])
 
