@@ -138,7 +138,7 @@ def _quiet() -> Iterator[None]:
     """Ray tells of each worker that ends on standard output, where rows go, and of much else; its logs hold it all."""
     from ray._private import worker
 
-    logger, shown = logging.getLogger("ray.data"), worker._worker_logs_enabled
+    logger, shown = logging.getLogger("ray.data"), getattr(worker, "_worker_logs_enabled", True)
     handlers = [handler for handler in logger.handlers if isinstance(handler, logging.StreamHandler)]
     worker._worker_logs_enabled = False
     for handler in handlers:
