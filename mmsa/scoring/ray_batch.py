@@ -261,10 +261,10 @@ def score_on_ray(
 
 def make_setup(ray: Any, recipe: Recipe, address: str) -> Setup:
     """What workers need; the bundle's files are put into Ray's store, unless they see them for certain."""
-    recipe = replace(recipe, bundle=recipe.bundle.absolute())
-    inside = [] if address == LOCAL else [path for path in recipe.bundle.rglob("*") if path.is_file()]
-    files = {path.relative_to(recipe.bundle).as_posix(): ray.put(path.read_bytes()) for path in inside}
-    return Setup(recipe, scorer_of(recipe).model["digest"], library_versions()["mmsa-framework"], files)
+    digest, folder = scorer_of(recipe).model["digest"], recipe.bundle.absolute()
+    inside = [] if address == LOCAL else [path for path in folder.rglob("*") if path.is_file()]
+    files = {path.relative_to(folder).as_posix(): ray.put(path.read_bytes()) for path in inside}
+    return Setup(replace(recipe, bundle=folder), digest, library_versions()["mmsa-framework"], files)
 
 
 def _pipeline(ray: Any, jobs: Sequence[Job], setup: Setup, layout: Layout) -> Iterator[tuple[int, int, bytes]]:
