@@ -35,6 +35,7 @@ class Extractor(ABC):
         modality: `"audio"`, `"vision"` or `"text"`.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
         raw: whether its values are what a pretrained encoder reads, and nothing to a fusion head.
+        uses_gpu: whether it computes on a GPU where there is one.
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
@@ -42,6 +43,7 @@ class Extractor(ABC):
     modality: ClassVar[str]
     rolling: ClassVar[bool] = False
     raw: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]
 

@@ -49,6 +49,7 @@ class TransformerText(TextExtractor):
 
     REGISTRY_NAME = "text.transformers"
     DEFINITION = 1
+    uses_gpu = True
 
     def __init__(
         self,

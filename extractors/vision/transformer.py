@@ -50,6 +50,7 @@ class TransformerVision(VisionExtractor):
     REGISTRY_NAME = "vision.transformers"
     DEFINITION = 1
     rolling = True
+    uses_gpu = True
 
     def __init__(
         self,

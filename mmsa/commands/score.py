@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,7 +50,13 @@ def score(
     format_: Annotated[
         str | None, typer.Option("--format", help="Also write csv, parquet, vtt (with commas) beside the JSON lines.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, each with a copy of the model.", min=1)] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes, each with a copy of the model; with --ray its workers. Default: 1 / all.", min=1),
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Score on a Ray cluster: local (this machine), auto, or HOST:PORT.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Score again what --output has an error for.")
     ] = False,
@@ -66,7 +73,7 @@ def score(
     if output is None and (format_ is not None or retry_failed):
         raise UsageError(f"{'--format' if format_ is not None else '--retry-failed'} needs --output")
 
-    from mmsa.scoring.batch import Recipe, scorer_of
+    from mmsa.scoring.batch import Recipe, score_batch, scorer_of
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather
     from mmsa.scoring.timeline import Timeline
@@ -82,7 +89,7 @@ def score(
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
-    results = _run(inputs.items, recipe, places, jobs, retry_failed, as_json)
+    results = _run(inputs.items, recipe, places, partial(score_batch, jobs=jobs, ray=ray), retry_failed, as_json)
     if not as_json:
         _print_results(results)
         if model["note"]:
@@ -92,10 +99,15 @@ def score(
 
 
 def _run(
-    items: Sequence[Input], recipe: Recipe, places: Places | None, jobs: int, retry_failed: bool, as_json: bool
+    items: Sequence[Input],
+    recipe: Recipe,
+    places: Places | None,
+    score_all: Callable[..., Iterator[tuple[Input, Score]]],
+    retry_failed: bool,
+    as_json: bool,
 ) -> list[Score]:
     """Score all, show what is new as JSON where asked, and write; the results in the order of the inputs."""
-    from mmsa.scoring.batch import open_items, score_batch, scorer_of
+    from mmsa.scoring.batch import open_items, scorer_of
     from mmsa.scoring.meter import Meter
     from mmsa.scoring.store import ResultFile, read_scores
 
@@ -117,7 +129,7 @@ def _run(
         if len(todo) < len(items):
             err.print(f"{len(items) - len(todo)} of {len(items)} are in {places and places.rows} already")
         meter = stack.enter_context(Meter([item for item, _ in todo]))
-        for item, result in score_batch(todo, recipe, jobs=jobs, file=file, progress=meter.within):
+        for item, result in score_all(todo, recipe, file=file, progress=meter.within):
             meter.finished(item)
             take(item.identity, result)
         if places is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -62,7 +63,8 @@ def score_batch(
     items: Sequence[tuple[Input, str]],
     recipe: Recipe,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     file: ResultFile | None = None,
     progress: Callable[[Input, float], None] | None = None,
 ) -> Iterator[tuple[Input, Score]]:
@@ -75,12 +77,21 @@ def score_batch(
     Args:
         items: from `open_items`.
         recipe: how they are scored.
-        jobs: processes; each has its own copy of the model and computes with one thread.
+        jobs: processes; each has its own copy of the model and computes with one thread. None is one, or with `ray`
+            as many as the cluster has CPUs.
+        ray: address of a Ray cluster that scores instead, see `mmsa.scoring.ray_batch`.
         file: open; rows are appended to it.
-        progress: called with an input and how far it is, in [0, 1]; within one only with `jobs=1`.
+        progress: called with an input and how far it is, in [0, 1]; within one not with several `jobs`.
     """
     keys = {item.identity: key for item, key in items}
-    for item, score in _score_all([item for item, _ in items], recipe, jobs, progress):
+    todo = [item for item, _ in items]
+    if ray is not None and todo:
+        from mmsa.scoring.ray_batch import score_on_ray
+
+        scores = score_on_ray(todo, recipe, ray, jobs=jobs, progress=progress)
+    else:
+        scores = _score_all(todo, recipe, jobs or 1, progress)
+    for item, score in scores:
         named = finish(score, item, keys[item.identity], recipe)
         if file is not None:
             file.append(named)
@@ -122,7 +133,7 @@ def _score_all(
 def _as_score(item: Input, result: Score | Exception) -> Score:
     if isinstance(result, WorkerLostError):
         return Score(item.path, error=f"tried twice: {result}")
-    return Score(item.path, error=_told(result)) if isinstance(result, Exception) else result
+    return Score(item.path, error=told(result)) if isinstance(result, Exception) else result
 
 
 def _within(item: Input, progress: Callable[[Input, float], None] | None) -> Progress | None:
@@ -141,23 +152,30 @@ def score_input(recipe: Recipe, item: Input, progress: Progress | None = None) -
     try:
         if item.error is not None:
             raise UsageError(item.error)
-        scorer = scorer_of(recipe)
-        score: Callable[..., Score] = partial(
-            scorer.score_clip, timeline=recipe.timeline, text=item.text, span=item.span, progress=progress
-        )
-        if not is_address(item.path):
-            return score(Path(item.path))
-        with fetched(item.path, SIDECARS, recipe.max_fetch_mb) as local:
-            try:
-                found = score(local)
-            except Exception as error:
-                raise UsageError(_told(error).replace(str(local), item.path)) from error
-            return replace(found, path=item.path)
+        with at_hand(item, recipe) as path:
+            found = scorer_of(recipe).score_clip(
+                path, recipe.timeline, text=item.text, span=item.span, progress=progress
+            )
+        return replace(found, path=item.path)
     except Exception as error:  # noqa: BLE001 - one bad input must not end the others
-        return Score(item.path, error=_told(error))
+        return Score(item.path, error=told(error))
 
 
-def _told(error: Any) -> str:
+@contextmanager
+def at_hand(item: Input, recipe: Recipe) -> Iterator[Path]:
+    """The input's file, fetched where it is far away; what is raised about it names the address."""
+    if not is_address(item.path):
+        yield Path(item.path)
+        return
+    with fetched(item.path, SIDECARS, recipe.max_fetch_mb) as local:
+        try:
+            yield local
+        except Exception as error:
+            raise UsageError(told(error).replace(str(local), item.path)) from error
+
+
+def told(error: Any) -> str:
+    """What an error row says of an exception."""
     import extractors as ex
 
     if isinstance(error, UsageError | ex.MediaError):

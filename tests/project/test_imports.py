@@ -45,6 +45,7 @@ def test_the_command_line_loads_nothing_heavy(statement: str) -> None:
         "mediapipe",
         "librosa",
         "av",
+        "ray",
     }
     assert not loaded & {*heavy, "numpy", "pydantic", "extractors", "fusion"}
 
