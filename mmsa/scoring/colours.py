@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LIGHT = ("#c99700", "#0072b2", "#d55e00", "#a8508a", "#009e73", "#e69f00", "#7a7f87", "#3a9fd8")
+LIGHT = ("#dcca18", "#0072b2", "#d55e00", "#a8508a", "#009e73", "#e69f00", "#7a7f87", "#3a9fd8")
 DARK = ("#f0e442", "#4aa3df", "#f2733a", "#d68fb8", "#2fc79b", "#ffb733", "#a9afb8", "#8fd0f5")
 """The same hues in the same order: yellow, blue, vermillion, purple, green, orange, grey, sky."""
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mmsa.errors import UsageError, unknown
 from mmsa.scoring.files import Names, whole_file
 from mmsa.scoring.results import Score, TaskScore, WindowScore
+from mmsa.scoring.stretches import own_stretches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,12 +153,7 @@ def to_vtt(score: Score) -> str:
     """
     scored = [window for window in score.windows if window.smoothed]
     cues = ["WEBVTT\n", f"NOTE {_vtt(Path(score.path).name)}, scored by mmsa\n"]
-    for place, window in enumerate(scored):
-        start, end = window.start_seconds, window.end_seconds
-        if place and scored[place - 1].end_seconds > start:
-            start = (scored[place - 1].end_seconds + start) / 2
-        if place + 1 < len(scored) and end > scored[place + 1].start_seconds:
-            end = (end + scored[place + 1].start_seconds) / 2
+    for window, (start, end) in zip(scored, own_stretches(scored), strict=True):
         if round(end, 3) > round(start, 3):
             cues.append(f"{_clock(start)} --> {_clock(end)}\n{_vtt(_cue(window))}\n")
     return "\n".join(cues)
