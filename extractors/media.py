@@ -153,9 +153,7 @@ class MediaFile:
         ratio = self._video.sample_aspect_ratio if self._video is not None else None
         return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
 
-    def decode(
-        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
-    ) -> DecodeReport:
+    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
         Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -116,6 +116,7 @@ def rewrite(
     track: Track | None = None,
     metadata: Mapping[str, str] | None = None,
     max_side_pixels: int = 1280,
+    progress: Callable[[float, float | None], None] | None = None,
 ) -> Written:
     """Write a media file as MP4, every picture painted on; in memory is never more than about a second of it.
 
@@ -131,6 +132,7 @@ def rewrite(
         track: watches the frames.
         metadata: tags of the file.
         max_side_pixels: larger pictures are scaled down before they are painted on.
+        progress: called with the seconds that are written, and how many the file announces.
 
     Raises:
         extractors.MediaError: the media cannot be read.
@@ -148,12 +150,37 @@ def rewrite(
             with av.open(f"file:{partial}", "w", format="mp4", options={"movflags": "faststart"}) as container:
                 container.metadata.update(metadata or {})
                 writer = _Rewriter(container, encoder, painter, media, span, track, max_side_pixels)
+                writer.tell(media, progress)
                 notes = writer.run(media)
             if not writer.frames:
                 raise MediaError(f"{path}: no picture of it could be decoded: convert it to MP4, or get it again")
             return Written(encoder, writer.frames, writer.end_seconds, notes)
     except OSError as error:
         raise UsageError(f"{target} cannot be written: {error}") from None
+
+
+class Gate:
+    """Holds packets back until the size of the pictures is known: the first one written fixes every stream.
+
+    Args:
+        container: open for writing.
+    """
+
+    def __init__(self, container: Any) -> None:
+        self._container = container
+        self._held: list[Any] | None = []
+
+    def mux(self, packets: list[Any]) -> None:
+        """Write packets, or keep them; sound that is encoded takes little room."""
+        if self._held is None:
+            self._container.mux(packets)
+        else:
+            self._held += packets
+
+    def open(self) -> None:
+        """Write what is held, and hold nothing more."""
+        held, self._held = self._held, None
+        self.mux(held or [])
 
 
 class _Rewriter:
@@ -170,19 +197,27 @@ class _Rewriter:
         max_side_pixels: int,
     ) -> None:
         self._start, self._end = span[0] or 0.0, math.inf if span[1] is None else span[1]
-        sound = media.info.audio
+        sound, gate = media.info.audio, Gate(container)
         self._pictures = _Pictures(
-            container, encoder, painter, (self._start, self._end), track, media, max_side_pixels
+            container, gate, encoder, painter, (self._start, self._end), track, media, max_side_pixels
         )
         self._sound: SoundWriter | None = None
         if sound is not None:
             # Where there is no picture, it is the sound that moves the clock.
             tick = self._pictures.hold if media.info.video is None else None
-            self._sound = SoundWriter(container, sound, (self._start, self._end), media.latest_seconds, tick)
+            self._sound = SoundWriter(container, gate.mux, sound, span, media.latest_seconds, tick)
 
     @property
     def frames(self) -> int:
         return self._pictures.frames
+
+    def tell(self, media: Any, progress: Callable[[float, float | None], None] | None) -> None:
+        """Have the progress of each picture told."""
+        if progress is None:
+            return
+        whole = media.info.duration_seconds if math.isinf(self._end) else self._end
+        announced = None if whole is None else max(whole - self._start, 0.0)
+        self._pictures.progress = lambda seconds: progress(seconds - self._start, announced)
 
     @property
     def end_seconds(self) -> float:
@@ -211,6 +246,7 @@ class _Pictures:
     def __init__(
         self,
         container: Any,
+        gate: Gate,
         encoder: str,
         painter: Painter,
         span: tuple[float, float],
@@ -220,7 +256,7 @@ class _Pictures:
     ) -> None:
         from extractors.frame_sampler import UprightFrames
 
-        self._container, self._painter, self._track = container, painter, track
+        self._gate, self._painter, self._track = gate, painter, track
         self._start, self._end = span
         self._upright = UprightFrames(max_side_pixels, media.pixel_aspect)
         self._latest_seconds = media.latest_seconds
@@ -232,6 +268,7 @@ class _Pictures:
         self._still: NDArray[np.uint8] | None = None
         self.frames = 0
         self.end_seconds = self._start
+        self.progress: Callable[[float], None] | None = None
 
     @property
     def done(self) -> bool:
@@ -273,7 +310,7 @@ class _Pictures:
     def close(self) -> None:
         """What is still in the encoder."""
         if self._sized:
-            self._container.mux(self._stream.encode(None))
+            self._gate.mux(self._stream.encode(None))
 
     def _give(self) -> None:
         frame, seconds = self._waiting.popleft()
@@ -296,15 +333,20 @@ class _Pictures:
         if not self._sized:
             height, width = (0, 0) if picture is None else picture.shape[:2]
             self._stream.width, self._stream.height = self._painter.size(width, height)
-            self._sized = True
         painted = np.ascontiguousarray(self._painter.paint(picture, seconds, face))
         frame = av.VideoFrame.from_ndarray(painted, format="rgb24")
         frame.time_base = Fraction(1, _CLOCK_HZ)
         frame.pts = round((seconds - self._start) * _CLOCK_HZ)
         frame.duration = max(1, round(lasts * _CLOCK_HZ))
-        self._container.mux(self._stream.encode(frame))
+        packets = self._stream.encode(frame)
+        if not self._sized:
+            self._sized = True
+            self._gate.open()
+        self._gate.mux(packets)
         self.frames += 1
         self.end_seconds = max(self.end_seconds, seconds + lasts)
+        if self.progress is not None:
+            self.progress(self.end_seconds)
 
 
 def _video_stream(container: Any, encoder: str) -> Any:

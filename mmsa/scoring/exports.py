@@ -104,7 +104,10 @@ def frame(scores: Sequence[Score]) -> pd.DataFrame:
 def write_csv(path: Path, read: Read) -> None:
     """One row per window, in UTF-8."""
     columns = list(find_columns(read()))
-    with whole_file(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         for score in read():

@@ -27,24 +27,23 @@ class SoundWriter:
 
     Args:
         container: open for writing; no packet is in it yet.
+        mux: takes encoded packets.
         info: of the sound that comes.
         span: start and end in seconds of what is wanted.
         latest_seconds: a timestamp beyond this is a mistake in the file and is not followed.
         tick: called with the seconds that the sound has come to.
-
-    Attributes:
-        end_seconds: where the sound written ends, on the media's clock.
     """
 
     def __init__(
         self,
         container: Any,
+        mux: Callable[[list[Any]], None],
         info: StreamInfo,
         span: tuple[float, float],
         latest_seconds: float,
         tick: Callable[[float], None] | None = None,
     ) -> None:
-        self._container, self._tick = container, tick
+        self._mux, self._tick = mux, tick
         self._start, self._end = span
         self._latest_seconds = latest_seconds
         self.rate = info.sample_rate_hz if info.sample_rate_hz in RATES else RATES[-1]
@@ -60,10 +59,12 @@ class SoundWriter:
 
     @property
     def end_seconds(self) -> float:
+        """Where the sound written ends, on the media's clock."""
         return self._start + self._cursor / self.rate
 
     @property
     def done(self) -> bool:
+        """See `extractors.media.Feed`."""
         return self.end_seconds >= self._end
 
     def feed(self, frame: Any, seconds: float | None) -> None:
@@ -88,7 +89,7 @@ class SoundWriter:
 
     def close(self) -> None:
         """What is still in the encoder."""
-        self._container.mux(self._stream.encode(None))
+        self._mux(self._stream.encode(None))
 
     def _restart(self, kind: tuple[Any, ...], seconds: float) -> None:
         import av
@@ -126,4 +127,4 @@ class SoundWriter:
         frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout=self._layout)
         frame.sample_rate, frame.pts, frame.time_base = self.rate, self._cursor, Fraction(1, self.rate)
         self._cursor += samples.shape[1]
-        self._container.mux(self._stream.encode(frame))
+        self._mux(self._stream.encode(frame))

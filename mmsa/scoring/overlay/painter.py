@@ -148,8 +148,16 @@ class OverlayPainter:
         unit = self._size[0] / 640
         draw = ImageDraw.Draw(image)
         for row, text in enumerate(wrap(self._title, load_font(self._font, round(20 * unit)), self._size[0] * 0.86, 2)):
-            draw.text((self._size[0] / 2, (60 + 28 * row) * unit), text, "#eef1f5", load_font(self._font, round(20 * unit)), "mm")
-        draw.text((self._size[0] / 2, 120 * unit), "sound only", SOFT, load_font(default_font(), round(13 * unit)), "mm")
+            draw.text(
+                (self._size[0] / 2, (60 + 28 * row) * unit),
+                text,
+                "#eef1f5",
+                load_font(self._font, round(20 * unit)),
+                "mm",
+            )
+        draw.text(
+            (self._size[0] / 2, 120 * unit), "sound only", SOFT, load_font(default_font(), round(13 * unit)), "mm"
+        )
         return np.asarray(image)
 
 

@@ -69,7 +69,9 @@ class Panel:
         right = self.width - round(14 * self._unit)
         canvas[self._top : self._top + clock.shape[0], right - clock.shape[1] : right] = clock
         at, half = self.playhead(seconds), max(1, round(self._unit))
-        canvas[self._top + round(18 * self._unit) : self.height - round(6 * self._unit), at - half : at + half] = PLAYHEAD
+        canvas[self._top + round(18 * self._unit) : self.height - round(6 * self._unit), at - half : at + half] = (
+            PLAYHEAD
+        )
 
     def _font(self, size: float) -> Any:
         return load_font(default_font(), max(8, round(size * self._unit)))
@@ -155,6 +157,11 @@ class Panel:
         ImageDraw.Draw(image).text((image.width, 7 * u), told, INK, font, anchor="rm")
         return np.asarray(image)
 
+    def _smoothed(self) -> list[float]:
+        """The values of the strip, whose height is the greatest of them."""
+        name = self._value or ""
+        return [window.smoothed[name].value or 0.0 for window in self._score.windows if name in window.smoothed]
+
     def _draw_strip(self) -> Pixels:
         """The whole timeline: the smoothed value around its middle, and the leading class below."""
         u = self._unit
@@ -166,11 +173,12 @@ class Panel:
         draw.rectangle((left, top, right, bottom), TROUGH)
         middle, half = (top + bottom) / 2, (bottom - top) / 2
         colours = dict(self._names)
+        most = max((abs(value) for value in self._smoothed()), default=0.0) or 1.0
         for window, (start, end) in zip(self._score.windows, self._finder.stretches, strict=True):
             x0, x1 = (left + (at - self._start) / (self._end - self._start) * (right - left) for at in (start, end))
             if self._value is not None and self._value in window.smoothed:
                 value = window.smoothed[self._value].value or 0.0
-                y = middle - half * max(-1.0, min(1.0, value / self._extent))
+                y = middle - half * value / most
                 shade = DARK[POSITIVE if value >= 0 else NEGATIVE]
                 draw.rectangle((x0, min(y, middle), max(x0, x1 - 1), max(y, middle)), shade)
             if self._classes is not None and self._classes in window.smoothed:

@@ -34,9 +34,7 @@ class FaceTrack:
         from extractors.frame_sampler import FrameSampler
 
         self._source = extractor.open_source()
-        self._sampler = FrameSampler(
-            extractor.frames_per_second, extractor.max_side_pixels, self._look, aspect=aspect
-        )
+        self._sampler = FrameSampler(extractor.frames_per_second, extractor.max_side_pixels, self._look, aspect=aspect)
         self._samples: deque[tuple[float, Points | None]] = deque()
         self._shown = 0.0
         self._latest = float("-inf")

@@ -13,10 +13,12 @@ from mmsa.scoring.files import whole_file
 from mmsa.scoring.lines import read_lines
 from mmsa.scoring.remote import is_address
 from mmsa.scoring.results import Score
+from mmsa.scoring.scorer import Progress
 
 if TYPE_CHECKING:
     from extractors import Extractor
     from extractors.facial.facemesh import FaceMesh
+    from mmsa.scoring.overlay.painter import OverlayPainter
 
 TAG = "mmsa row "
 """What the comment in an overlay's file begins with; the key of its row follows."""
@@ -48,7 +50,9 @@ def face_tracker(extractors: Mapping[str, Extractor]) -> FaceMesh | None:
     return next((one for one in extractors.values() if isinstance(one, FaceMesh)), None)
 
 
-def write_overlay(score: Score, target: str | Path, tracker: FaceMesh | None = None) -> Overlay:
+def write_overlay(
+    score: Score, target: str | Path, tracker: FaceMesh | None = None, *, progress: Progress | None = None
+) -> Overlay:
     """Draw a result into its media: face mesh, scores, emotion bars, timeline with playhead, subtitle.
 
     Videos keep the times of their pictures and their sound. Of sound alone a card is made, with the panel below it. Of
@@ -58,6 +62,7 @@ def write_overlay(score: Score, target: str | Path, tracker: FaceMesh | None = N
         score: of media that can still be read.
         target: where to; it gets the suffix `.mp4`, or `.png`. Its folder must be there.
         tracker: what found the faces when the media was scored (`face_tracker(scorer.extractors)`); None draws no mesh.
+        progress: called with the seconds that are drawn, and how many the file announces.
 
     Raises:
         UsageError: the result is an error, its media cannot be opened here, or the target is the media itself.
@@ -85,7 +90,8 @@ def write_overlay(score: Score, target: str | Path, tracker: FaceMesh | None = N
         return _draw_image(score, path, place, painter, tracker, tuple(notes))
     track = _track(path, tracker)
     span = score.start_seconds, score.end_seconds
-    made = rewrite(path, place, painter, span=span, track=track, metadata={"comment": f"{TAG}{score.key}"})
+    about = {"comment": f"{TAG}{score.key}"}
+    made = rewrite(path, place, painter, span=span, track=track, metadata=about, progress=progress)
     return Overlay(place, made.codec, made.frames, (*notes, *made.notes))
 
 
@@ -121,16 +127,14 @@ def _track(path: Path, tracker: FaceMesh | None) -> Track | None:
 
 
 def _draw_image(
-    score: Score, path: Path, place: Path, painter: object, tracker: FaceMesh | None, notes: tuple[str, ...]
+    score: Score, path: Path, place: Path, painter: OverlayPainter, tracker: FaceMesh | None, notes: tuple[str, ...]
 ) -> Overlay:
     import numpy as np
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
     from extractors.still_image import read_still_image
-    from mmsa.scoring.overlay.painter import OverlayPainter
 
-    assert isinstance(painter, OverlayPainter)
     side = 1280 if tracker is None else tracker.max_side_pixels
     picture = read_still_image(path, side).pixels
     face = None

@@ -106,5 +106,5 @@ def find_gaps(score: Score) -> list[Gap]:
 
 
 def _without_counts(reason: str) -> str:
-    """"no face found in 50 sampled frames" is one reason, whatever the number of frames."""
+    """A reason such as "no face found in 50 sampled frames" is one, whatever the number of frames."""
     return re.sub(r" in \d+ sampled frames?$", "", reason)

@@ -56,7 +56,7 @@ def write_report(
     """
     with Report(folder, media=media) as report:
         for score in scores:
-            report.add(score, (overlays or {}).get(score.key))
+            report.add(score, (overlays or {}).get(score.key) if score.key else None)
     return report.index
 
 
@@ -236,13 +236,13 @@ def for_script(data: Any) -> Any:
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return Markup(text)  # noqa: S704 - escaped just above
+    return Markup(text)
 
 
 def _inline(name: str) -> Any:
     from markupsafe import Markup
 
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
 
 
 def _style() -> Any:
@@ -258,7 +258,7 @@ def _style() -> Any:
     )
     classes = "".join(f".c{place}{{--c:var(--c{place})}}" for place in range(len(LIGHT)))
     text = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    return Markup(f"{colours}{classes}\n{text}")  # noqa: S704 - files of this package
+    return Markup(f"{colours}{classes}\n{text}")
 
 
 def _hash(text: str) -> str:
