@@ -1,6 +1,6 @@
 """Colours of classes and of negative and positive, which people with any kind of colour vision tell apart.
 
-The eight hues are Okabe and Ito's (Color Universal Design, 2008), the black replaced by a grey, each in one shade for a
+The eight hues are Okabe and Ito's (Color Universal Design, 2008), the black a dark grey or a light one, each in one shade for a
 light ground and one for a dark.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-LIGHT = ("#dcca18", "#0072b2", "#d55e00", "#a8508a", "#009e73", "#e69f00", "#7a7f87", "#3a9fd8")
-DARK = ("#f0e442", "#4aa3df", "#f2733a", "#d68fb8", "#2fc79b", "#ffb733", "#a9afb8", "#8fd0f5")
+LIGHT = ("#dcca18", "#0072b2", "#d55e00", "#a8508a", "#009e73", "#e69f00", "#4b515a", "#3a9fd8")
+DARK = ("#f0e442", "#4aa3df", "#f2733a", "#d68fb8", "#2fc79b", "#ffb733", "#e2e6eb", "#8fd0f5")
 """The same hues in the same order: yellow, blue, vermillion, purple, green, orange, grey, sky."""
 
 NEGATIVE, POSITIVE = 2, 1

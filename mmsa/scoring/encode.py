@@ -198,14 +198,13 @@ class _Rewriter:
     ) -> None:
         self._start, self._end = span[0] or 0.0, math.inf if span[1] is None else span[1]
         sound, gate = media.info.audio, Gate(container)
-        self._pictures = _Pictures(
-            container, gate, encoder, painter, (self._start, self._end), track, media, max_side_pixels
-        )
+        wanted = self._start, self._end
+        self._pictures = _Pictures(container, gate, encoder, painter, wanted, track, media, max_side_pixels)
         self._sound: SoundWriter | None = None
         if sound is not None:
             # Where there is no picture, it is the sound that moves the clock.
             tick = self._pictures.hold if media.info.video is None else None
-            self._sound = SoundWriter(container, gate.mux, sound, span, media.latest_seconds, tick)
+            self._sound = SoundWriter(container, gate.mux, sound, wanted, media.latest_seconds, tick)
 
     @property
     def frames(self) -> int:
@@ -303,9 +302,9 @@ class _Pictures:
 
     def hold(self, seconds: float) -> None:
         """Go on with the last picture, or without one, up to an instant."""
-        step = 1 / CARD_RATE
-        while self.end_seconds < min(seconds, self._end) - 1e-6:
-            self._write(self._still, self.end_seconds, step, None)
+        until = min(seconds, self._end)
+        while self.end_seconds < until - 1e-6:
+            self._write(self._still, self.end_seconds, 1 / CARD_RATE, None)
 
     def close(self) -> None:
         """What is still in the encoder."""

@@ -24,9 +24,12 @@ def own_stretches(windows: Sequence[WindowScore]) -> list[tuple[float, float]]:
     starts = [window.start_seconds for window in windows]
     ends = [window.end_seconds for window in windows]
     for place in range(len(windows) - 1):
-        if windows[place].end_seconds > windows[place + 1].start_seconds:
-            border = (windows[place].end_seconds + windows[place + 1].start_seconds) / 2
-            ends[place] = starts[place + 1] = max(border, starts[place])
+        following = windows[place + 1]
+        if windows[place].end_seconds > following.start_seconds:
+            ends[place] = min((windows[place].end_seconds + following.start_seconds) / 2, following.end_seconds)
+        ends[place] = max(ends[place], starts[place])
+        if ends[place] > following.start_seconds:
+            starts[place + 1] = ends[place]
     return [(start, max(start, end)) for start, end in zip(starts, ends, strict=True)]
 
 

@@ -63,11 +63,9 @@ def _ends(name: str, task: TaskSummary) -> Iterator[Peak]:
     low, high = task.most_negative, task.most_positive
     if low is None or high is None:
         return
-    if low.window == high.window:
-        yield Peak(low.seconds, name, f"{low.value:+.2f}", POSITIVE if low.value >= 0 else NEGATIVE)
-        return
-    yield Peak(low.seconds, f"lowest {name}", f"{low.value:+.2f}", NEGATIVE)
-    yield Peak(high.seconds, f"highest {name}", f"{high.value:+.2f}", POSITIVE)
+    ends = [(low, name)] if low.window == high.window else [(low, f"lowest {name}"), (high, f"highest {name}")]
+    for moment, title in ends:
+        yield Peak(moment.seconds, title, f"{moment.value:+.2f}", POSITIVE if moment.value >= 0 else NEGATIVE)
 
 
 def _classes(task: TaskSummary) -> Iterator[Peak]:

@@ -224,7 +224,8 @@ def clock(seconds: float) -> str:
 def summary_words(task: TaskSummary) -> str:
     """A task's summary in one line."""
     if task.mean is not None:
-        return f"{task.mean:+.2f} ± {task.std or 0.0:.2f}"
+        alone = task.lowest is not None and task.lowest == task.highest
+        return f"{task.mean:+.2f}" if alone else f"{task.mean:+.2f} ± {task.std or 0.0:.2f}"
     held = sorted((name for name in task.shares if task.shares[name] > 0), key=lambda name: -task.shares[name])
     return ", ".join(f"{name} {task.shares[name]:.0%}" for name in held[:3]) or "none"
 

@@ -61,7 +61,7 @@
   const taskCell = (task) => {
     if (!task) return make("td");
     if ("mean" in task) {
-      const cell = make("td", { class: "num" }, `${signed(task.mean)} ± ${task.std.toFixed(2)}`);
+      const cell = make("td", { class: "num" }, task.points.length > 1 ? `${signed(task.mean)} ± ${task.std.toFixed(2)}` : signed(task.mean));
       if (task.points.length > 1) cell.append(spark(task.points));
       return cell;
     }

@@ -42,11 +42,10 @@
   // Where windows overlap, each owns the time up to the middle of what it shares with the next.
   const owned = { start: windows.start.slice(), end: windows.end.slice(), middle: [] };
   for (let i = 0; i + 1 < count; i++) {
-    if (windows.end[i] > windows.start[i + 1]) {
-      const border = Math.max((windows.end[i] + windows.start[i + 1]) / 2, owned.start[i]);
-      owned.end[i] = border;
-      owned.start[i + 1] = border;
-    }
+    const next = windows.start[i + 1];
+    if (windows.end[i] > next) owned.end[i] = Math.min((windows.end[i] + next) / 2, windows.end[i + 1]);
+    owned.end[i] = Math.max(owned.end[i], owned.start[i]);
+    if (owned.end[i] > next) owned.start[i + 1] = owned.end[i];
   }
   for (let i = 0; i < count; i++) {
     owned.end[i] = Math.max(owned.end[i], owned.start[i]);
@@ -65,7 +64,7 @@
   const state = { now: from, view: [from, to], task: tasks.length ? tasks[0].name : null, raw: true, window: -2, chunk: -1, line: -2 };
 
   // ---------------------------------------------------------------- timeline
-  let lanes = [], width = 0, playhead = null, hover = null, tip = null;
+  let lanes = [], grounds = null, width = 0, playhead = null, hover = null, tip = null;
   const x = (seconds) => GUTTER + (seconds - state.view[0]) / (state.view[1] - state.view[0]) * (width - GUTTER - RIGHT);
   const secondsAt = (pixel) => clamp(
     state.view[0] + (pixel - GUTTER) / (width - GUTTER - RIGHT) * (state.view[1] - state.view[0]), from, to);
@@ -166,7 +165,7 @@
     element.append(draw("title", {}, text));
     svg.append(element);
   };
-  const ground = (svg, y, height) => svg.append(draw("rect", { class: "ground", x: GUTTER, y, width: Math.max(0, width - GUTTER - RIGHT), height, rx: 3 }));
+  const ground = (y, height) => grounds.append(draw("rect", { class: "ground", x: GUTTER, y, width: Math.max(0, width - GUTTER - RIGHT), height, rx: 3 }));
   const clipped = (svg) => {
     const group = draw("g", { "clip-path": "url(#inside)" });
     svg.append(group);
@@ -184,7 +183,7 @@
   };
   const valueLane = (svg, task, top) => {
     const height = 116, most = extent(task), y = (v) => top + height / 2 - v / most * (height / 2 - 4);
-    ground(svg, top, height);
+    ground(top, height);
     label(svg, top + height / 2, task.name, true);
     label(svg, top + 9, signed(most));
     label(svg, top + height - 9, signed(-most));
@@ -208,7 +207,7 @@
   const classLane = (svg, task, top) => {
     let y0 = top;
     label(svg, y0 + 9, task.name, true);
-    ground(svg, y0, 18);
+    ground(y0, 18);
     const ribbon = clipped(svg);
     for (const one of stretches(leading(task))) {
       const left = x(one.a), wide = Math.max(0.75, x(one.b) - left);
@@ -218,7 +217,7 @@
     const height = 21;
     task.classes.forEach((name, k) => {
       const bottom = y0 + height, y = (v) => bottom - v * (height - 1);
-      ground(svg, y0, height);
+      ground(y0, height);
       label(svg, y0 + height / 2, name);
       const inside = clipped(svg);
       inside.append(draw("path", { class: `area c${task.colours[k]}`, d: areaPath(task.smoothed[k], y, bottom) }));
@@ -229,7 +228,7 @@
   };
   const modalityLane = (svg, one, top, most) => {
     const height = 40, middle = top + height / 2, y = (v) => middle - v / most * (height / 2 - 2);
-    ground(svg, top, height);
+    ground(top, height);
     label(svg, middle, one.name, true);
     const inside = clipped(svg);
     for (const gap of stretches(one.present.map((there, i) => (there ? null : one.reason[i])))) {
@@ -264,7 +263,8 @@
     const place = (kind, task, height) => { lanes.push({ kind, task, top, height }); top += height + 14; };
     const grid = draw("g");
     const content = draw("g");
-    svg.append(content, grid);
+    grounds = draw("g");
+    svg.append(grounds, grid, content);
     for (const task of tasks) {
       const height = task.kind === "value" ? valueLane(content, task, top) : classLane(content, task, top);
       place(task.kind, task, height);
