@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from extractors.audio_track import PREROLL_SECONDS, AudioTrack
+from extractors.audio_track import PREROLL_SECONDS
 from extractors.errors import MediaError
-from extractors.frame_sampler import FrameSampler
 from extractors.still_image import STILL_IMAGES_IN_WORDS
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
@@ -37,10 +36,16 @@ class StreamInfo:
     Attributes:
         codec: short name such as `"h264"`, or "" where no decoder is known.
         duration_seconds: announced duration; None where the file does not say.
+        pixel_format: of a picture, such as `"yuv420p"`; "" where it is unknown.
+        sample_rate_hz: of sound; 0 where it is unknown.
+        channels: of sound; 0 where they are unknown.
     """
 
     codec: str
     duration_seconds: float | None
+    pixel_format: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,32 @@ class MediaInfo:
         duration_seconds: announced duration; None where the file does not say.
         audio: the sound, or None.
         video: the picture, or None; a cover image is not a picture.
+        formats: FFmpeg's names of the container, such as `("mov", "mp4", "m4a")` for one that goes by several.
     """
 
     duration_seconds: float | None
     audio: StreamInfo | None
     video: StreamInfo | None
+    formats: tuple[str, ...] = ()
+
+
+class Feed(Protocol):
+    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameSampler`."""
+
+    end_seconds: float
+
+    @property
+    def done(self) -> bool:
+        """Whether it wants nothing more."""
+        ...
+
+    def feed(self, frame: Any, seconds: float | None) -> None:
+        """Take a decoded frame of PyAV's shown or heard from `seconds` on the media's clock (None where unknown)."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -90,7 +116,7 @@ class Media(Protocol):
     def measure_seconds(self) -> float: ...  # noqa: D102
 
     def decode(  # noqa: D102
-        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
+        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
     ) -> DecodeReport: ...
 
 
@@ -121,6 +147,7 @@ class MediaFile:
             self._container.duration / _MICROSECONDS if self._container.duration else None,
             stream_info(self._audio),
             stream_info(self._video),
+            tuple(self._container.format.name.split(",")),
         )
 
     def __enter__(self) -> MediaFile:
@@ -149,10 +176,8 @@ class MediaFile:
         """Width of a pixel over its height."""
         return pixel_aspect(self._video)
 
-    def decode(
-        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
-    ) -> DecodeReport:
-        """Read the file once, feeding the sound and the sampled frames; in memory is never more than a few seconds.
+    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+        """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
         Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
 
@@ -198,7 +223,7 @@ class MediaFile:
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
         target = start_seconds - PREROLL_SECONDS - 0.3
-        if target <= 0 or not _SEEKABLE & set(self._container.format.name.split(",")):
+        if target <= 0 or not _SEEKABLE & set(self.info.formats):
             return
         with suppress(_ffmpeg_error()):
             self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
@@ -207,7 +232,7 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, AudioTrack | FrameSampler], origin: float) -> None:
+    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
         self._container, self._feeds, self._origin = container, feeds, origin
         self._errors = 0
         self._broke_off = ""
@@ -312,4 +337,6 @@ def stream_info(stream: Any) -> StreamInfo | None:
         return None
     context = stream.codec_context
     announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-    return StreamInfo(context.name if context is not None else "", announced)
+    about = {"pixel_format": "pix_fmt", "sample_rate_hz": "sample_rate", "channels": "channels"}
+    found = {name: value for name, own in about.items() if (value := getattr(context, own, None))}
+    return StreamInfo(context.name if context is not None else "", announced, **found)

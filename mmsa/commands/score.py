@@ -50,6 +50,15 @@ def score(
     format_: Annotated[
         str | None, typer.Option("--format", help="Also write csv, parquet, vtt (with commas) beside the JSON lines.")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for an HTML page per input, with player and timeline, and an index.")
+    ] = None,
+    report_media: Annotated[
+        str | None, typer.Option(help="How its pages play media: 'link', 'copy', 'embed'; 'auto' embeds small files.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder for videos with face mesh, scores and timeline drawn into them.")
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(help="Processes, each with a copy of the model; with --ray its workers. Default: 1 / all.", min=1),
@@ -76,6 +85,7 @@ def score(
     from mmsa.scoring.batch import Recipe, score_batch, scorer_of
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather
+    from mmsa.scoring.products import Products
     from mmsa.scoring.timeline import Timeline
     from mmsa.tracking import find_bundle
 
@@ -89,12 +99,16 @@ def score(
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
-    results = _run(inputs.items, recipe, places, partial(score_batch, jobs=jobs, ray=ray), retry_failed, as_json)
-    if not as_json:
-        _print_results(results)
-        if model["note"]:
-            out.print(f"Note: this model was trained on {model['corpus']}. {plain(model['note'])}")
-    if any(result.error for result in results):
+    score_all = partial(score_batch, jobs=jobs, ray=ray)
+    with Products(report, report_media, overlay, lambda told: err.print(plain(told), highlight=False)) as products:
+        keep = products.add if products.wanted and places is None else None
+        results = _run(inputs.items, recipe, places, score_all, retry_failed, as_json, keep)
+        if not as_json:
+            _print_results(results)
+            if model["note"]:
+                out.print(f"Note: this model was trained on {model['corpus']}. {plain(model['note'])}")
+        whole = products.make(None if places is None else places.rows, recipe, jobs or 1)
+    if not whole or any(result.error for result in results):
         raise typer.Exit(1)
 
 
@@ -105,6 +119,7 @@ def _run(
     score_all: Callable[..., Iterator[tuple[Input, Score]]],
     retry_failed: bool,
     as_json: bool,
+    keep: Callable[[Score], None] | None = None,
 ) -> list[Score]:
     """Score all, show what is new as JSON where asked, and write; the results in the order of the inputs."""
     from mmsa.scoring.batch import open_items, scorer_of
@@ -117,6 +132,8 @@ def _run(
     def take(identity: str, result: Score) -> None:
         if as_json:
             typer.echo(json.dumps(result.to_dict()))
+        if keep is not None:
+            keep(result)
         # Of a timeline only the summary is shown: a thousand windows a file need not be kept.
         found[identity] = result if len(result.windows) == 1 else replace(result, windows=())
 
