@@ -91,7 +91,11 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
         raise ToolError(f"transformers cannot be imported ({error}): install transformers>=5") from error
     try:
         return getattr(transformers, kind).from_pretrained(
-            source.name, revision=source.revision or "main", local_files_only=source.local, **options
+            source.name,
+            revision=source.revision or "main",
+            local_files_only=source.local,
+            trust_remote_code=False,  # else transformers asks whoever sits at the terminal
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

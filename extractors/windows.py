@@ -196,6 +196,8 @@ class _RollingPass(ClipPass):
 
     def read(self) -> None:
         self._prepare()
+        for stream in self._streams.values():
+            stream.expect_windows()
         self._latest = dict.fromkeys(self._streams, 0.0)
         end = self._decode()
         self._reader.ended(end, tuple(self._notes))

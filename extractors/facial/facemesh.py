@@ -109,9 +109,14 @@ class FaceMesh(VisionExtractor):
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
-        return _FaceStream(self, self._open_source())
+        return _FaceStream(self, self.open_source())
 
-    def _open_source(self) -> LandmarkSource:
+    def open_source(self) -> LandmarkSource:
+        """What finds the landmarks of one clip, fresh.
+
+        Raises:
+            ToolError: MediaPipe or a system library that it needs is missing.
+        """
         if self._task is not None:
             return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
         return open_face_mesh(*self._confidences)

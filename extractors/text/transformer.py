@@ -131,7 +131,7 @@ class _Encoder:
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._model = model.eval().to(chosen)
         self._layer, self._torch, self._chosen = layer, torch, chosen
-        self._length = _window_length(self._tokenizer, model)
+        self._length = window_length(self._tokenizer, model)
 
     def encode(self, texts: Sequence[str], batch_size: int) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Per text, `(N, D)` hidden states of its pieces and `(N, 2)` the characters each stands for."""
@@ -225,7 +225,7 @@ def _mean_per_word(
     return (sums[kept] / counts[kept, None]).astype(np.float32), words[kept]
 
 
-def _window_length(tokenizer: Any, model: Any) -> int:
+def window_length(tokenizer: Any, model: Any) -> int:
     """How many tokens, special ones included, the model takes."""
     limits = [512]
     if 0 < tokenizer.model_max_length < 10**6:
