@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from mmsa.bundle import Bundle
 from mmsa.scoring.results import ModalityScore, TaskScore, number
@@ -31,6 +31,14 @@ class Prediction:
 
     scores: Mapping[str, TaskScore]
     modalities: Mapping[str, ModalityScore]
+
+
+class Predicts(Protocol):
+    """What a scorer needs of its model."""
+
+    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
+        """One prediction for each extraction, in order."""
+        ...
 
 
 class Predictor:
