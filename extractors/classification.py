@@ -56,6 +56,8 @@ class Classifier:
                 model, told = pretrained.load(
                     "weights", kind, source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
                 )
+            except ToolError:
+                raise
             except RuntimeError as error:  # sizes that do not fit
                 reason = " ".join(str(error).split())[:300]
                 raise ToolError(f"{source.name}: its weights do not fit its config.json ({reason})") from error

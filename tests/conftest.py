@@ -34,10 +34,10 @@ WORDS = ["what", "a", "wonderful", "awful", "day", "it", "was", "!", ".", ","]
 
 @pytest.fixture(scope="session")
 def save_classifier() -> Callable[..., Path]:
-    """`save_classifier(kind, folder, labels, logits=None, several=False)`: a tiny classifier of text, audio or images.
+    """`save_classifier(kind, folder, labels, logits=None)`: a tiny classifier of text, audio or images.
 
-    With `logits` its head ignores what it is shown and gives these; without, its weights are random. `several` makes its
-    labels independent of each other. `tokens` is how many tokens a classifier of text takes.
+    With `logits` its head ignores what it is shown and gives these; without, its weights are random. `several=True`
+    makes the labels independent of each other; `tokens` is how many tokens a classifier of text takes.
     """
     return _save_classifier
 
@@ -54,7 +54,13 @@ def _save_classifier(
     import torch
     import transformers as t
 
-    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small: dict[str, float] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
+    small["initializer_range"] = 0.5  # as far apart as trained ones, so that what they are shown matters
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     if several:
         named["problem_type"] = "multi_label_classification"

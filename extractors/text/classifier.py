@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from extractors import pretrained
 from extractors.base import TextExtractor, check_range, make_spec
 from extractors.classification import Classifier, labels_of
-from extractors.errors import ToolError
 from extractors.sequence import FeatureSequence
 from extractors.text.timed_text import TimedText
-from extractors.text.transformer import window_length
+from extractors.text.transformer import load_tokenizer, window_length
 from extractors.text.words import word_spans
 from extractors.transcript import Transcript
 
@@ -90,11 +87,7 @@ class _Reader:
     """Tokenizer and model, loaded."""
 
     def __init__(self, source: pretrained.Source, labels: tuple[str, ...], device: str) -> None:
-        self._tokenizer: Any = pretrained.load("tokenizer", "AutoTokenizer", source)
-        if not getattr(self._tokenizer, "is_fast", False):
-            raise ToolError(
-                f"{source.name}: its tokenizer cannot cut long texts into pieces; give a model with a tokenizer.json"
-            )
+        self._tokenizer = load_tokenizer(source)
         self._classifier = Classifier(source, "AutoModelForSequenceClassification", labels, device)
         self._length = window_length(self._tokenizer, self._classifier.model.base_model)
 

@@ -169,17 +169,22 @@ def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]
     import extractors as ex
 
     built, maps, absent, wrong = {}, {}, {}, []
+    unreachable = False
     for key, member in ensemble.members.items():
         place = ensemble.place(key)
         local = place is not None and place.is_dir()
         revision = None if local else member.revision
         model = str(place) if local else member.model
+        if unreachable and place is not None and not local and not _is_cached(member):
+            absent[key] = "it is not in the hub's cache either"  # the hub would let us wait as long again
+            continue
         try:
             built[key] = ex.build(EXTRACTORS[key], **{**member.parameters, "model": model, "revision": revision})
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)
             built[key].load()  # type: ignore[attr-defined]
         except ex.ToolError as error:
-            absent[key] = str(error)
+            absent[key] = str(error.__cause__ or error).strip().splitlines()[0]
+            unreachable = unreachable or _is_unreachable(error)
         except ValueError as error:
             wrong.append(f"{key}: {error}")
     if wrong:
@@ -189,22 +194,40 @@ def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]
     return built, maps
 
 
+def _is_unreachable(error: BaseException | None) -> bool:
+    """Whether something could not be had because the hub did not answer."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    while error is not None:
+        if isinstance(error, LocalEntryNotFoundError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _is_cached(member: Member) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(member.model, "config.json", revision=member.revision), str)
+
+
 def _absent(ensemble: Ensemble, reasons: Mapping[str, str]) -> str:
     """What is missing, where it belongs, and how it gets there."""
     lines = [f"{len(reasons)} of {len(ensemble.members)} models cannot be had here:"]
     commands = []
     for key, reason in reasons.items():
         member, place = ensemble.members[key], ensemble.place(key)
-        lines += [f"  {key}: {member.model}", f"    {reason}"]
+        lines.append(f"  {key}: {member.model} ({reason})")
         if place is not None:
-            lines += [f"    its folder: {place}", f"    with {', '.join(FILES[key])}"]
+            lines.append(f"    belongs into {place}: {', '.join(FILES[key])}")
             at = f" --revision {member.revision}" if member.revision else ""
             commands.append(f"  hf download {member.model}{at} --local-dir {place.relative_to(ensemble.folder)}")
     if commands:
         lines += [
-            "Where the hub can be reached, inside what is to become the folder of models:",
+            "Where the Hugging Face hub can be reached, in an empty folder:",
             *commands,
-            f"Put the folders into {ensemble.folder} here, or name another place with --models FOLDER or $MMSA_MODELS.",
+            f"Then move what is in it to {ensemble.folder}, or name its place with --models FOLDER or $MMSA_MODELS.",
+            "Weights are read from safetensors alone, never from pickles.",
         ]
     rest = [key for key in ensemble.members if key not in reasons]
     if rest:
