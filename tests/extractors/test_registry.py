@@ -45,12 +45,16 @@ def test_every_listed_extractor_can_be_found() -> None:
     assert extractors.available() == (
         "speech.librosa",
         "speech.torchaudio",
+        "speech.classifier",
         "facial.facemesh",
+        "facial.transformers",
+        "facial.classifier",
         "vision.colour",
         "vision.transformers",
         "text.characters",
         "text.lexical",
         "text.transformers",
+        "text.classifier",
     )
     for name, home in _BUILTIN.items():
         module = __import__(home.partition(":")[0], fromlist=["x"])
