@@ -112,6 +112,14 @@ class TestReading:
         with pytest.raises(UsageError, match=r"cannot read the configuration .*gone\.yaml"):
             read_ensemble(tmp_path / "gone.yaml")
 
+    def test_the_example_of_the_docs_is_one(self, tmp_path: Path) -> None:
+        page = DEFAULT.parents[2] / "docs" / "pretrained.md"
+        block = page.read_text(encoding="utf-8").split("```yaml\n")[1].split("```")[0]
+        ensemble = read_ensemble(write(tmp_path, block))
+        assert ensemble.members["text"].labels["verachtung"].emotion == {"anger": 0.5, "disgust": 0.5}
+        assert ensemble.members["text"].labels["anderes"].emotion == {}
+        assert ensemble.members["vision"].parameters == {"frames_per_second": 5, "margin": 0.3}
+
 
 class TestLabels:
     def test_are_matched_in_the_models_order_and_without_case(self, tmp_path: Path) -> None:
