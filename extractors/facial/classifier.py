@@ -29,6 +29,7 @@ class FaceClassifier(VisionExtractor):
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit before the face is looked for and cut out.
+        faces: which of several: `"first"` or `"largest"`, see `FaceMesh`.
         min_detection_confidence: below this a detection is no face.
         min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
         landmarker_path: a `face_landmarker.task` file, see `FaceMesh`.
@@ -55,6 +56,7 @@ class FaceClassifier(VisionExtractor):
         margin: float = 0.15,
         frames_per_second: float = 2.0,
         max_side_pixels: int = 1280,
+        faces: str = "largest",
         min_detection_confidence: float = 0.5,
         min_tracking_confidence: float = 0.5,
         landmarker_path: str | None = None,
@@ -68,6 +70,7 @@ class FaceClassifier(VisionExtractor):
             margin=margin,
             frames_per_second=frames_per_second,
             max_side_pixels=max_side_pixels,
+            faces=faces,
             min_detection_confidence=min_detection_confidence,
             min_tracking_confidence=min_tracking_confidence,
             landmarker_path=landmarker_path,

@@ -1,4 +1,4 @@
-"""`FaceView`: the aligned crop of the most prominent face of every sampled frame, for whatever looks at faces."""
+"""`FaceView`: the aligned crop of one face of every sampled frame, for whatever looks at faces."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FaceView:
     Args:
         crop_pixels: width and height of a crop.
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
-        finding: arguments of `FaceMesh` that say how faces are found: `frames_per_second`, `max_side_pixels`,
+        finding: arguments of `FaceMesh` that say how faces are found: `frames_per_second`, `max_side_pixels`, `faces`,
             `min_detection_confidence`, `min_tracking_confidence`, `landmarker_path`, `landmarker_sha256`.
 
     Attributes:
