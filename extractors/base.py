@@ -58,6 +58,9 @@ class Extractor(ABC):
 class RollingStream:
     """What a stream can do beside `finish` if its extractor is `rolling`: serve windows of a long file in one pass."""
 
+    def expect_windows(self) -> None:
+        """Windows will be asked for, and `finish` will not be called; called before anything is pushed."""
+
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """The steps whose middle lies in `[start_seconds, end_seconds)`, and why there is none, or "".
 

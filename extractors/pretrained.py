@@ -102,7 +102,11 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
         raise ToolError(f"transformers cannot be imported ({error}): install transformers>=5") from error
     try:
         return getattr(transformers, kind).from_pretrained(
-            source.name, revision=source.revision or "main", local_files_only=source.local, **options
+            source.name,
+            revision=source.revision or "main",
+            local_files_only=source.local,
+            trust_remote_code=False,  # else transformers asks whoever sits at the terminal
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -116,15 +120,25 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
 
 @contextmanager
 def without_load_report() -> Iterator[None]:
-    """Keep transformers from listing which weights a checkpoint lacks; for callers that check it themselves."""
+    """Keep transformers from listing which weights a checkpoint lacks; for callers that check it themselves.
+
+    Nor does it show a bar while it copies weights, which takes no time that a bar could tell; downloads keep theirs.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads = not are_progress_bars_disabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _identify(

@@ -15,7 +15,10 @@ _BUILTIN = {
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
     "speech.waveform": "extractors.speech.waveform:Waveform",
+    "speech.classifier": "extractors.speech.classifier:SpeechClassifier",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
+    "facial.transformers": "extractors.facial.transformer:TransformerFace",
+    "facial.classifier": "extractors.facial.classifier:FaceClassifier",
     "vision.colour": "extractors.vision.colour:Colour",
     "vision.pixels": "extractors.vision.pixels:Pixels",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
@@ -23,6 +26,7 @@ _BUILTIN = {
     "text.lexical": "extractors.text.lexical:Lexical",
     "text.tokens": "extractors.text.tokens:TextTokens",
     "text.transformers": "extractors.text.transformer:TransformerText",
+    "text.classifier": "extractors.text.classifier:TextClassifier",
 }
 
 

@@ -229,6 +229,8 @@ class RollingPass(ClipPass):
     def read(self) -> None:
         """Read the file to its end."""
         self._prepare()
+        for stream in self._streams.values():
+            stream.expect_windows()
         self._latest = dict.fromkeys(self._streams, 0.0)
         end = self._decode()
         self._reader.ended(end, tuple(self._notes))

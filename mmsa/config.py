@@ -186,9 +186,9 @@ def make_config(file: Path | None = None, options: Mapping[str, Any] | None = No
     Raises:
         UsageError: the file cannot be read, or holds unknown keys or wrong values; all are named at once.
     """
-    data = _read_yaml(file) if file is not None else {}
+    data = read_yaml(file) if file is not None else {}
     for key, value in (options or {}).items():
-        _put(data, key.split("."), value)
+        put_setting(data, key.split("."), value)
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
@@ -221,7 +221,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
     import yaml
 
     try:
@@ -237,7 +242,12 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return data
 
 
-def _put(data: dict[str, Any], path: list[str], value: Any) -> None:
+def put_setting(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put a value into nested mappings, in place; those on the way are made.
+
+    Raises:
+        UsageError: something on the way is no mapping.
+    """
     for key in path[:-1]:
         inner = data.setdefault(key, {})
         if not isinstance(inner, dict):

@@ -120,12 +120,7 @@ class _Encoder:
     def __init__(self, source: pretrained.Source, layer: int, device: str) -> None:
         import torch
 
-        self._tokenizer = pretrained.load("tokenizer", "AutoTokenizer", source)
-        if not getattr(self._tokenizer, "is_fast", False):
-            raise ToolError(
-                f"{source.name}: its tokenizer cannot tell which characters a piece stands for; give a model with a "
-                "tokenizer.json"
-            )
+        self._tokenizer = load_tokenizer(source)
         model = pretrained.load("weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
@@ -224,6 +219,26 @@ def _mean_per_word(
     np.add.at(sums, word, values)
     kept = counts > 0
     return (sums[kept] / counts[kept, None]).astype(np.float32), words[kept]
+
+
+def load_tokenizer(source: pretrained.Source) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        ToolError: it cannot be had, knows no words, or cannot tell which characters a piece stands for.
+    """
+    tokenizer = pretrained.load("tokenizer", "AutoTokenizer", source)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+        raise ToolError(
+            f"{source.name}: its tokenizer knows no words: put its files (tokenizer.json, tokenizer_config.json) "
+            "beside config.json"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ToolError(
+            f"{source.name}: its tokenizer cannot tell which characters a piece stands for; give a model with a "
+            "tokenizer.json"
+        )
+    return tokenizer
 
 
 def window_length(tokenizer: Any, model: Any) -> int:

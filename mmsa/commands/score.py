@@ -19,13 +19,18 @@ from mmsa.errors import UsageError
 if TYPE_CHECKING:
     from mmsa.scoring import ModalityScore, Score, TaskScore, TaskSummary
     from mmsa.scoring.batch import Recipe
+    from mmsa.scoring.ensemble import Ensemble
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import Input
 
 
 def score(
     run: Annotated[
-        str, typer.Argument(help="MLflow run id, registered model (NAME, NAME:2, NAME@alias), bundle folder, 'latest'.")
+        str,
+        typer.Argument(
+            help="MLflow run id, registered model (NAME, NAME:2, NAME@alias), bundle folder, 'latest'; or "
+            "'pretrained': published classifiers, without any training."
+        ),
     ],
     videos: Annotated[
         list[str] | None,
@@ -76,6 +81,16 @@ def score(
     trust_extractors: Annotated[
         bool, typer.Option("--trust-extractors", help="Run extractors that are not mmsa's own, named by the model.")
     ] = False,
+    modalities: Annotated[str | None, typer.Option(help="With 'pretrained': which of text,audio,vision.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="With 'pretrained': folder of models, each in FOLDER/ORGANISATION/NAME.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="With 'pretrained': YAML file of other classifiers and what their labels mean.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="With 'pretrained': key=value, such as text.weight=2.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score media: sentiment and emotion, over time if asked, and what each modality said and how much it weighed."""
@@ -87,7 +102,6 @@ def score(
     from mmsa.scoring.inputs import gather
     from mmsa.scoring.products import Products
     from mmsa.scoring.timeline import Timeline
-    from mmsa.tracking import find_bundle
 
     timeline = Timeline(window, hop, segments, smooth)
     inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)
@@ -95,7 +109,7 @@ def score(
     if cut is not None and not timeline.whole:
         raise UsageError(f"the table cuts {cut.path} itself: leave --window and --segments out, or start and end")
     places = None if output is None else Places(output, names(format_) or ())
-    recipe = Recipe(find_bundle(run).resolve(), timeline, trust_extractors, max_fetch_mb)
+    recipe = Recipe(_find_model(run, modalities, models, config, set_), timeline, trust_extractors, max_fetch_mb)
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
@@ -106,10 +120,34 @@ def score(
         if not as_json:
             _print_results(results)
             if model["note"]:
-                out.print(f"Note: this model was trained on {model['corpus']}. {plain(model['note'])}")
+                trained = f"this model was trained on {model['corpus']}. " if model["corpus"] else ""
+                out.print(f"Note: {trained}{plain(model['note'])}")
         whole = products.make(None if places is None else places.rows, recipe, jobs or 1)
     if not whole or any(result.error for result in results):
         raise typer.Exit(1)
+
+
+def _find_model(
+    run: str, modalities: str | None, models: Path | None, config: Path | None, settings: Sequence[str] | None
+) -> Path | Ensemble:
+    """A bundle's folder, or the published classifiers that are asked for."""
+    from mmsa.scoring.scorer import PRETRAINED
+
+    if run == PRETRAINED:
+        from mmsa.config import parse_settings
+        from mmsa.scoring.ensemble import read_ensemble
+
+        return read_ensemble(config, parse_settings(settings or []), modalities=names(modalities), models=models)
+    given = {"--modalities": modalities, "--models": models, "--config": config, "--set": settings}
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                f"{option} chooses among published classifiers: it goes with `mmsa score {PRETRAINED}`; a trained "
+                "model is used as it was trained"
+            )
+    from mmsa.tracking import find_bundle
+
+    return find_bundle(run).resolve()
 
 
 def _run(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsa.errors import UsageError
 from mmsa.many import WorkerLostError, run_many
@@ -18,19 +18,22 @@ from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
 from mmsa.scoring.store import ResultFile, result_key
 from mmsa.scoring.timeline import Timeline
 
+if TYPE_CHECKING:
+    from mmsa.scoring.ensemble import Ensemble
+
 
 @dataclass(frozen=True)
 class Recipe:
     """How every input is scored; it travels to the worker processes.
 
     Attributes:
-        bundle: the model's folder.
+        bundle: the model's folder, or the published classifiers that are used instead.
         timeline: what stretches of a file are scored.
         trust_extractors: see `Scorer`.
         max_fetch_mb: largest file that is fetched from an address.
     """
 
-    bundle: Path
+    bundle: Path | Ensemble
     timeline: Timeline
     trust_extractors: bool = False
     max_fetch_mb: float = MAX_MEGABYTES

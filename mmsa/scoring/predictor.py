@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -34,7 +35,30 @@ class Prediction:
     modalities: Mapping[str, ModalityScore]
 
 
-class Predictor:
+class Predicts(ABC):
+    """What a scorer needs of its model."""
+
+    @abstractmethod
+    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
+        """One prediction for each extraction, in order."""
+
+    def windows(self, part: Part) -> Iterator[WindowScore]:
+        """The stretches of a part as windows, not smoothed yet."""
+        predictions = self.predict([one.extraction for one in part.stretches])
+        for one, prediction in zip(part.stretches, predictions, strict=True):
+            yield WindowScore(
+                number=one.number,
+                start_seconds=one.start_seconds,
+                end_seconds=one.end_seconds,
+                scores=prediction.scores,
+                modalities=prediction.modalities,
+                text=one.text,
+                speaker=one.speaker,
+                notes=tuple(one.extraction.notes),
+            )
+
+
+class Predictor(Predicts):
     """Runs a bundle's model.
 
     The prediction with all modalities, those with each alone, and all others that Shapley values need come from one
@@ -61,21 +85,6 @@ class Predictor:
             for index, result in zip(chosen, self._batch([found[index] for index in chosen]), strict=True):
                 results[index] = result
         return results
-
-    def windows(self, part: Part) -> Iterator[WindowScore]:
-        """The stretches of a part as windows, not smoothed yet."""
-        predictions = self.predict([one.extraction for one in part.stretches])
-        for one, prediction in zip(part.stretches, predictions, strict=True):
-            yield WindowScore(
-                number=one.number,
-                start_seconds=one.start_seconds,
-                end_seconds=one.end_seconds,
-                scores=prediction.scores,
-                modalities=prediction.modalities,
-                text=one.text,
-                speaker=one.speaker,
-                notes=tuple(one.extraction.notes),
-            )
 
     def _batch(self, found: Sequence[Extraction]) -> Iterator[Prediction]:
         import torch

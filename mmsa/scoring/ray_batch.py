@@ -29,7 +29,7 @@ from mmsa.scoring.inputs import Input
 from mmsa.scoring.parts import Ending, Part
 from mmsa.scoring.remote import is_address
 from mmsa.scoring.results import Score, WindowScore
-from mmsa.scoring.scorer import Scorer, model_digest
+from mmsa.scoring.scorer import Scorer, load_scorer, model_digest
 
 RETRIES = 1
 """How often Ray itself tries an input (or a part) again whose worker died; endless by its own default."""
@@ -133,16 +133,21 @@ class Worker:
         setup, version = self.setup, library_versions()["mmsa-framework"]
         if version != setup.version:
             raise UsageError(f"it has mmsa-framework {version}, but this was started by {setup.version}: install that")
-        bundle = load_bundle(self._bundle())
+        if not isinstance(setup.recipe.bundle, Path):
+            published = load_scorer(setup.recipe.bundle)
+            if published.model["digest"] != setup.digest:
+                raise UsageError("it has other published classifiers: put the same models there")
+            return published
+        bundle = load_bundle(self._bundle(setup.recipe.bundle))
         if model_digest(bundle) != setup.digest:
             raise UsageError(f"another model lies at {setup.recipe.bundle} there: move one of them")
         device = "cuda" if self._device == "auto" and torch.cuda.is_available() else "cpu"
         return Scorer(bundle, trust_extractors=setup.recipe.trust_extractors, device=device)
 
-    def _bundle(self) -> Path:
+    def _bundle(self, folder: Path) -> Path:
         """The bundle's folder where this node sees it, or else a copy."""
-        if (self.setup.recipe.bundle / DESCRIPTION).is_file():
-            return self.setup.recipe.bundle
+        if (folder / DESCRIPTION).is_file():
+            return folder
         import ray
 
         self._folder = tempfile.TemporaryDirectory(prefix="mmsa-bundle-")
@@ -260,11 +265,17 @@ def score_on_ray(
 
 
 def make_setup(ray: Any, recipe: Recipe, address: str) -> Setup:
-    """What workers need; the bundle's files are put into Ray's store, unless they see them for certain."""
-    digest, folder = scorer_of(recipe).model["digest"], recipe.bundle.absolute()
+    """What workers need; the bundle's files are put into Ray's store, unless they see them for certain.
+
+    Published classifiers are not sent: every node has them in the same folders, or from the hub.
+    """
+    digest, version = scorer_of(recipe).model["digest"], library_versions()["mmsa-framework"]
+    if not isinstance(recipe.bundle, Path):
+        return Setup(recipe, digest, version, {})
+    folder = recipe.bundle.absolute()
     inside = [] if address == LOCAL else [path for path in folder.rglob("*") if path.is_file()]
     files = {path.relative_to(folder).as_posix(): ray.put(path.read_bytes()) for path in inside}
-    return Setup(replace(recipe, bundle=folder), digest, library_versions()["mmsa-framework"], files)
+    return Setup(replace(recipe, bundle=folder), digest, version, files)
 
 
 def _pipeline(ray: Any, jobs: Sequence[Job], setup: Setup, layout: Layout) -> Iterator[tuple[int, int, bytes]]:

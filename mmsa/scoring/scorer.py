@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,12 @@ from mmsa.scoring.timeline import Timeline
 from mmsa.tracking import find_bundle
 
 if TYPE_CHECKING:
-    from extractors import Transcript, Window
+    from extractors import Extractor, Transcript, Window
+    from mmsa.scoring.ensemble import Ensemble
+    from mmsa.scoring.predictor import Predicts
+
+PRETRAINED = "pretrained"
+"""Names published classifiers in the place of a run."""
 
 SIDECARS = (".srt", ".vtt", ".txt")
 
@@ -39,6 +44,9 @@ class Scorer:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
             features that came ready-made.
     """
+
+    predictor: Predicts
+    extractors: Mapping[str, Extractor]
 
     def __init__(self, bundle: Bundle, *, trust_extractors: bool = False, device: str = "cpu") -> None:
         import extractors as ex
@@ -259,15 +267,20 @@ def _nothing(path: Path | str, windows: Iterable[WindowScore]) -> UsageError:
     return UsageError(f"nothing to score in {path} ({reasons})")
 
 
-def load_scorer(run: str | Path, *, trust_extractors: bool = False) -> Scorer:
-    """A scorer from a run.
+def load_scorer(run: str | Path | Ensemble, *, trust_extractors: bool = False) -> Scorer:
+    """A scorer from a run, or from published classifiers.
 
     Args:
         run: an MLflow run id, a registered model (`name`, `name:version`, `name@alias` or `models:/name/version`), a
-            bundle folder, or `"latest"`.
+            bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
+            `Ensemble` of others.
         trust_extractors: see `Scorer`.
 
     Raises:
         UsageError: there is no such run, or its bundle cannot be used here.
     """
+    if run == PRETRAINED or not isinstance(run, str | Path):
+        from mmsa.scoring.pretrained import PretrainedScorer
+
+        return PretrainedScorer(None if isinstance(run, str | Path) else run)
     return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors)

@@ -142,8 +142,9 @@ class ResultFile:
 
     def _check(self, row: Mapping[str, Any]) -> None:
         if row["model"]["digest"] != self._model["digest"]:
+            origin = f"trained on {row['model']['corpus']}" if row["model"]["corpus"] else "published classifiers"
             raise UsageError(
-                f"{self.path} holds the scores of another model (trained on {row['model']['corpus']}, digest "
+                f"{self.path} holds the scores of another model ({origin}, digest "
                 f"{row['model']['digest'][:8]}, not {self._model['digest'][:8]}): give another --output, or move it"
             )
         if row["options"] != self._options:

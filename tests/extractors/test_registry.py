@@ -46,7 +46,10 @@ def test_every_listed_extractor_can_be_found() -> None:
         "speech.librosa",
         "speech.torchaudio",
         "speech.waveform",
+        "speech.classifier",
         "facial.facemesh",
+        "facial.transformers",
+        "facial.classifier",
         "vision.colour",
         "vision.pixels",
         "vision.transformers",
@@ -54,6 +57,7 @@ def test_every_listed_extractor_can_be_found() -> None:
         "text.lexical",
         "text.tokens",
         "text.transformers",
+        "text.classifier",
     )
     for name, home in _BUILTIN.items():
         module = __import__(home.partition(":")[0], fromlist=["x"])
