@@ -14,6 +14,7 @@ from extractors.spec import ExtractorSpec
 _BUILTIN = {
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
+    "speech.transformers": "extractors.speech.transformer:TransformerAudio",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
     "vision.colour": "extractors.vision.colour:Colour",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
