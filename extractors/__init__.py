@@ -16,7 +16,9 @@ from extractors.extraction import Extraction, extract, extract_texts
 from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
-from extractors.transcript import Segment, Transcript, read_transcript
+from extractors.transcript import Segment, TimedWord, Transcript, read_transcript, write_vtt
+from extractors.transcription.transcribe import transcribe
+from extractors.transcription.whisper import Whisper
 from extractors.windows import Sliding, Window, WindowReader, extract_windows
 
 __all__ = [
@@ -30,10 +32,12 @@ __all__ = [
     "Segment",
     "Sliding",
     "TextExtractor",
+    "TimedWord",
     "ToolError",
     "Transcript",
     "VisionExtractor",
     "VisionStream",
+    "Whisper",
     "Window",
     "WindowReader",
     "available",
@@ -43,4 +47,6 @@ __all__ = [
     "extract_windows",
     "read_transcript",
     "rebuild",
+    "transcribe",
+    "write_vtt",
 ]

@@ -8,20 +8,22 @@ from dataclasses import replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.errors import UsageError
 from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline, Turn, find_turns, sliding
+from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tracking import find_bundle
 
 if TYPE_CHECKING:
     from extractors import Extraction, Transcript, Window
 
-SIDECARS = (".srt", ".vtt", ".txt")
+SIDECARS = TRANSCRIPT_SUFFIXES
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of a file that are scored, and how many it announces."""
@@ -34,13 +36,14 @@ class Scorer:
         bundle: what training left.
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
+        words: what is done for files without a transcript, and for transcripts without times.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
             features that came ready-made.
     """
 
-    def __init__(self, bundle: Bundle, *, trust_extractors: bool = False) -> None:
+    def __init__(self, bundle: Bundle, *, trust_extractors: bool = False, words: WordOptions | None = None) -> None:
         import extractors as ex
         from mmsa.precomputed import refuse_precomputed
         from mmsa.scoring.predictor import TOGETHER, Predictor
@@ -53,6 +56,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
+        self.words = WordSource(words or WordOptions())
         self._predictor, self._together = Predictor(bundle), TOGETHER
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -86,12 +90,12 @@ class Scorer:
 
         Args:
             path: anything FFmpeg reads, or a still image.
-            text: what is said; None looks for a sidecar `.srt`, `.vtt` or `.txt` beside the file.
+            text: what is said; None looks for a sidecar `.srt`, `.vtt`, `.ass` or `.txt` beside the file.
             start_seconds: score only what comes after; None is the beginning. Not with windows or segments.
             end_seconds: score only what comes before; None is the end.
             window_seconds: cut the file into windows of this length.
             hop_seconds: from one window's start to the next; None is half a window.
-            segments: cut it at `"subtitles"` or at turns of `"speakers"` instead.
+            segments: cut it at `"subtitles"`, at phrases of `"speech"` or at turns of `"speakers"` instead.
             smooth_seconds: width of the smoothing (see `mmsa.scoring.smoothing`).
             progress: called as windows are finished.
 
@@ -125,6 +129,7 @@ class Scorer:
             raise UsageError("a segment is scored whole: leave out its start and end, or window_seconds and segments")
         transcript = ex.Transcript.of(text) if text is not None else read_sidecar(path)
         image = bool(find_still_images(path))
+        transcript, told = (transcript, ()) if image else self.words.find(path, transcript, span)
         if timeline.whole or image:
             notes = ["a still image has no time: it is scored as a whole"] if image and not timeline.whole else []
             found = self._whole(path, transcript, span)
@@ -139,10 +144,14 @@ class Scorer:
             end_seconds=span[1],
             windows=tuple(windows),
             summary=summarise(windows),
-            notes=(*found.notes, *notes, *(() if image else self._length_notes(windows))),
+            notes=(*found.notes, *told, *notes, *(() if image else self._length_notes(windows))),
             model=self.model,
-            options=timeline.to_dict(),
+            options=self.options(timeline),
         )
+
+    def options(self, timeline: Timeline) -> dict[str, Any]:
+        """What the numbers depend on beside the file and the model, as plain JSON values."""
+        return {**timeline.to_dict(), **self.words.identity}
 
     def score_many(self, paths: Iterable[Path | str], *, text: str | None = None) -> Iterator[Score]:
         """Score files one after the other, each as one clip; one that fails becomes a `Score` with its `error`."""
@@ -152,7 +161,7 @@ class Scorer:
             try:
                 yield self.score(path, text=text)
             except (ex.MediaError, UsageError) as error:
-                yield Score(str(path), error=str(error), model=self.model, options=Timeline().to_dict())
+                yield Score(str(path), error=str(error), model=self.model, options=self.options(Timeline()))
 
     def _whole(self, path: Path, transcript: Transcript, span: tuple[float | None, float | None]) -> Score:
         import extractors as ex
@@ -162,14 +171,13 @@ class Scorer:
         if not prediction.scores:
             raise _nothing(path, {key: {reason} for key, reason in found.missing.items()})
         start = span[0] or 0.0
-        words = [segment.text.strip() for segment in transcript.placed(start, span[1])]
         window = WindowScore(
             number=0,
             start_seconds=start,
             end_seconds=start + found.duration_seconds,
             scores=prediction.scores,
             modalities=prediction.modalities,
-            text=" ".join(words) or None,
+            text=transcript.said(start, span[1]) or None,
         )
         return Score(str(path), duration_seconds=found.duration_seconds, windows=(window,), notes=tuple(found.notes))
 
@@ -205,14 +213,13 @@ class Scorer:
     ) -> Iterator[WindowScore]:
         found = [_with_reasons(window.extraction, reasons) for window in batch]
         for window, prediction in zip(batch, self._predictor.predict(found), strict=True):
-            words = [one.text.strip() for one in transcript.placed(window.start_seconds, window.end_seconds)]
             yield WindowScore(
                 number=window.number,
                 start_seconds=window.start_seconds,
                 end_seconds=window.end_seconds,
                 scores=prediction.scores,
                 modalities=prediction.modalities,
-                text=" ".join(words) or None,
+                text=transcript.said(window.start_seconds, window.end_seconds) or None,
                 speaker=None if turns is None else turns[window.number].speaker,
                 notes=tuple(window.extraction.notes),
             )
@@ -286,15 +293,26 @@ def _nothing(path: Path, missing: Mapping[str, set[str]]) -> UsageError:
     return UsageError(f"nothing to score in {path} ({reasons})")
 
 
-def load_scorer(run: str | Path, *, trust_extractors: bool = False) -> Scorer:
+def load_scorer(
+    run: str | Path,
+    *,
+    trust_extractors: bool = False,
+    transcribe: str | None = None,
+    language: str | None = None,
+    align: str | None = None,
+) -> Scorer:
     """A scorer from a run.
 
     Args:
         run: an MLflow run id, a registered model (`name`, `name:version`, `name@alias` or `models:/name/version`), a
             bundle folder, or `"latest"`.
         trust_extractors: see `Scorer`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.scoring.words.WordOptions`.
+        language: what is spoken.
+        align: a CTC model for transcripts without times.
 
     Raises:
         UsageError: there is no such run, or its bundle cannot be used here.
     """
-    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors)
+    words = WordOptions(transcribe, language, align)
+    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors, words=words)
