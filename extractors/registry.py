@@ -12,6 +12,7 @@ from extractors.base import Extractor
 from extractors.spec import ExtractorSpec
 
 _BUILTIN = {
+    "speech.egemaps": "extractors.speech.egemaps:EGeMAPS",
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
     "speech.transformers": "extractors.speech.transformer:TransformerAudio",
