@@ -33,12 +33,14 @@ class Extractor(ABC):
 
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
+        languages: ISO 639-1 codes of the languages that it suits; None is any.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
 
     modality: ClassVar[str]
+    languages: tuple[str, ...] | None = None
     rolling: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]

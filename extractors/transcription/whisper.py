@@ -67,7 +67,7 @@ class Whisper:
         self._prepare = pretrained.load("feature extractor", "AutoFeatureExtractor", self._source)
         self.sample_rate_hz = int(self._prepare.sampling_rate)
         self.longest_seconds = self._prepare.n_samples / self.sample_rate_hz
-        self.language = None if language is None else _code(language)
+        self.language = None if language is None else language_code(language)
         self._pipeline: Any = None
         parameters = {**found.identity, "language": self.language, "silence_db": silence_db}
         self.spec = make_spec(self.NAME, "transformers", self.DEFINITION, parameters, found.hints)
@@ -242,8 +242,16 @@ def _later(segment: Segment, seconds: float) -> Segment:
     )
 
 
-def _code(language: str) -> str:
-    """The code that Whisper has for a language given by code or English name."""
+def language_code(language: str) -> str:
+    """The ISO 639-1 code of a language given by code or English name, as Whisper knows them.
+
+    Raises:
+        ValueError: no such language.
+
+    Example:
+        >>> language_code("German")
+        'de'
+    """
     from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
 
     known = language.lower()

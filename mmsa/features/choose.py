@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
 from mmsa.errors import UsageError
+from mmsa.languages import warn_of_mismatches
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
@@ -20,10 +21,15 @@ def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], d
 
     Raises:
         UsageError: an unknown modality or extractor, or one that cannot be built here.
+
+    Warns:
+        UserWarning: an extractor is made for another language than the corpus's.
     """
     modalities = config.modalities or modalities_of(corpus)
     ready = sorted(key for key in modalities if key in corpus.features and key not in config.extractors)
-    return ready, build_extractors(config, set(modalities) - set(ready))
+    built = build_extractors(config, set(modalities) - set(ready))
+    warn_of_mismatches(built, corpus.language, corpus.name)
+    return ready, built
 
 
 def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str, Extractor]:

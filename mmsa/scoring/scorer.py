@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.errors import UsageError
+from mmsa.languages import mismatches
 from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
@@ -130,6 +131,7 @@ class Scorer:
         transcript = ex.Transcript.of(text) if text is not None else read_sidecar(path)
         image = bool(find_still_images(path))
         transcript, told = (transcript, ()) if image else self.words.find(path, transcript, span)
+        told = (*told, *(mismatches(self.extractors, transcript.language) if transcript else ()))
         if timeline.whole or image:
             notes = ["a still image has no time: it is scored as a whole"] if image and not timeline.whole else []
             found = self._whole(path, transcript, span)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -61,6 +61,12 @@ class WordSource:
         self._aligner = None if options.align is None else self._built(self._make_aligner)
 
     @cached_property
+    def _code(self) -> str:
+        from extractors.transcription.whisper import language_code
+
+        return self._built(lambda: language_code(str(self.options.language)))
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What the words depend on, as plain JSON values; empty where nothing is made."""
         made = {"transcribe": self._whisper, "align": self._aligner}
@@ -85,6 +91,8 @@ class WordSource:
             UsageError: a model cannot be loaded.
             extractors.MediaError: the file cannot be read.
         """
+        if self.options.language is not None and transcript.language is None:
+            transcript = replace(transcript, language=self._code)
         if transcript and any(segment.start_seconds is not None for segment in transcript.segments):
             return transcript, ()
         if transcript:

@@ -58,7 +58,7 @@ def test_silence_is_never_given_to_the_model(
     heard: list[float] = []
     recognise = Whisper.recognise
 
-    def noted(self: Whisper, stretches: list, language: str | None):  # noqa: ANN202
+    def noted(self: Whisper, stretches: list, language: str | None):
         heard.extend(len(one.samples) / 16000 for one in stretches)
         return recognise(self, stretches, language)
 
@@ -104,7 +104,7 @@ def test_without_alignment_heads_phrases_have_times_and_a_warning_says_so(
 @pytest.mark.slow
 def test_the_language_must_be_one_that_the_model_knows(whisper_folder: Path) -> None:
     assert Whisper(model=str(whisper_folder), language="English").language == "en"
-    with pytest.raises(ValueError, match="language must be a code such as 'en' or an English name .* not 'klingon'"):
+    with pytest.raises(ValueError, match=r"language must be a code such as 'en' .* not 'klingon'"):
         Whisper(model=str(whisper_folder), language="klingon")
     with pytest.raises(ValueError, match="knows the languages de, en, not 'zh'"):
         Whisper(model=str(whisper_folder), language="zh").stream()
