@@ -57,14 +57,9 @@ class WordSource:
 
     def __init__(self, options: WordOptions) -> None:
         self.options = options
+        self._code = None if options.language is None else self._built(self._language_code)
         self._whisper = None if options.transcribe is None else self._built(self._make_whisper)
         self._aligner = None if options.align is None else self._built(self._make_aligner)
-
-    @cached_property
-    def _code(self) -> str:
-        from extractors.transcription.whisper import language_code
-
-        return self._built(lambda: language_code(str(self.options.language)))
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -75,8 +70,8 @@ class WordSource:
             for key, one in made.items()
             if one is not None
         }
-        if self.options.language is not None:
-            parts["language"] = self.options.language
+        if self._code is not None:
+            parts["language"] = self._code
         return {"words": parts} if parts else {}
 
     def find(self, path: Path, transcript: Transcript, span: Span) -> tuple[Transcript, tuple[str, ...]]:
@@ -91,7 +86,7 @@ class WordSource:
             UsageError: a model cannot be loaded.
             extractors.MediaError: the file cannot be read.
         """
-        if self.options.language is not None and transcript.language is None:
+        if self._code is not None and transcript.language is None:
             transcript = replace(transcript, language=self._code)
         if transcript and any(segment.start_seconds is not None for segment in transcript.segments):
             return transcript, ()
@@ -134,6 +129,11 @@ class WordSource:
             write_vtt(transcript, place)
         except OSError as error:
             raise UsageError(f"the transcript cannot be saved to {place}: {error}") from error
+
+    def _language_code(self) -> str:
+        from extractors.transcription.whisper import language_code
+
+        return language_code(str(self.options.language))
 
     def _make_whisper(self) -> Whisper:
         from extractors.transcription.whisper import Whisper
