@@ -44,7 +44,8 @@ def _statistics(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     """`(T, D)` → `(D * 5,)`, the statistics of a descriptor side by side."""
     wide = rows.astype(np.float64)
     percentiles = np.percentile(wide, (20, 50, 80), axis=0)
-    return np.stack([wide.mean(axis=0), wide.std(axis=0), *percentiles], axis=1).astype(np.float32).reshape(-1)
+    together = np.stack([wide.mean(axis=0), wide.std(axis=0), *percentiles], axis=1)  # (D, 5)
+    return np.asarray(together.reshape(-1), np.float32)
 
 
 class FunctionalsStream(AudioStream):
