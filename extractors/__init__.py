@@ -18,7 +18,9 @@ from extractors.live_source import LiveSource
 from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
-from extractors.transcript import Segment, Transcript, read_transcript
+from extractors.transcript import Segment, TimedWord, Transcript, read_transcript, write_vtt
+from extractors.transcription.transcribe import transcribe
+from extractors.transcription.whisper import Whisper
 from extractors.windows import Sliding, Window, WindowReader, extract_windows
 
 __all__ = [
@@ -35,10 +37,12 @@ __all__ = [
     "Segment",
     "Sliding",
     "TextExtractor",
+    "TimedWord",
     "ToolError",
     "Transcript",
     "VisionExtractor",
     "VisionStream",
+    "Whisper",
     "Window",
     "WindowReader",
     "available",
@@ -48,6 +52,8 @@ __all__ = [
     "extract_windows",
     "read_transcript",
     "rebuild",
+    "transcribe",
     "warm_up",
     "watch",
+    "write_vtt",
 ]

@@ -33,6 +33,7 @@ class Extractor(ABC):
 
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
+        languages: ISO 639-1 codes of the languages that it suits; None is any.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
         raw: whether its values are what a pretrained encoder reads, and nothing to a fusion head.
         uses_gpu: whether it computes on a GPU where there is one.
@@ -41,6 +42,7 @@ class Extractor(ABC):
     """
 
     modality: ClassVar[str]
+    languages: tuple[str, ...] | None = None
     rolling: ClassVar[bool] = False
     raw: ClassVar[bool] = False
     uses_gpu: ClassVar[bool] = False

@@ -112,6 +112,7 @@ class ClipPass:
         self._streams: dict[str, AudioStream | VisionStream] = {}
         self._audio: AudioTrack | None = None
         self._frames: FrameSampler | None = None
+        self._read_from = start
 
     def extract(self, transcript: Transcript) -> Extraction:
         """Read the clip."""
@@ -162,6 +163,7 @@ class ClipPass:
         end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
         stream = extractor.stream(first)
         self._streams[name] = stream
+        self._read_from = min(self._read_from, first / rate)
         reached = first
 
         def push(samples: NDArray[np.float32]) -> None:
@@ -202,7 +204,7 @@ class ClipPass:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._start)
+        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
             if name in self._streams and feed is not None and not feed.frames:

@@ -241,6 +241,8 @@ class _Pass:
         error = _ffmpeg_error()
         complete = True
         for packet in self._packets(streams):
+            if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
+                continue
             try:
                 self._feed(packet.stream.index, packet.decode())
             except error:

@@ -21,7 +21,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _FILES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json",
     "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.bpe.model",
-    "preprocessor_config.json", "processor_config.json",
+    "preprocessor_config.json", "processor_config.json", "generation_config.json",
 )  # fmt: skip
 _PACKAGE = "package:"
 

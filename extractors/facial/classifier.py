@@ -44,6 +44,7 @@ class FaceClassifier(VisionExtractor):
 
     REGISTRY_NAME = "facial.classifier"
     DEFINITION = 1
+    uses_gpu = True
     rolling = True
 
     def __init__(

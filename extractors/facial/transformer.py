@@ -40,6 +40,7 @@ class TransformerFace(VisionExtractor):
 
     REGISTRY_NAME = "facial.transformers"
     DEFINITION = 1
+    uses_gpu = True
     rolling = True
 
     def __init__(

@@ -44,6 +44,7 @@ class SpeechClassifier(AudioExtractor):
 
     REGISTRY_NAME = "speech.classifier"
     DEFINITION = 1
+    uses_gpu = True
     rolling = True
 
     def __init__(

@@ -37,6 +37,7 @@ class TextClassifier(TextExtractor):
 
     REGISTRY_NAME = "text.classifier"
     DEFINITION = 1
+    uses_gpu = True
 
     def __init__(
         self,

@@ -39,13 +39,23 @@ def score(
     window: Annotated[float | None, typer.Option(help="Score along time, in windows of so many seconds.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds from window to window. Default: half a window.")] = None,
     segments: Annotated[
-        str | None, typer.Option(help="Cut at 'subtitles' or at turns of 'speakers' of the transcript instead.")
+        str | None, typer.Option(help="Cut at 'subtitles', phrases of 'speech' or turns of 'speakers' instead.")
     ] = None,
     smooth: Annotated[
         float | None, typer.Option(help="Smoothing in seconds; 0 is none. Default: half a window's length.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="What is said; without it, a .srt, .vtt or .txt beside the file is read.")
+        str | None, typer.Option(help="What is said; without it, a .srt, .vtt, .ass or .txt beside the file is read.")
+    ] = None,
+    transcribe: Annotated[
+        str | None, typer.Option(help="A Whisper (hub id or folder) for files without a transcript.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="What is spoken: en, english, … Default: heard.")] = None,
+    align: Annotated[
+        str | None, typer.Option(help="A CTC model (hub id or folder) that gives times to transcripts without.")
+    ] = None,
+    save_transcripts: Annotated[
+        Path | None, typer.Option(help="A folder for the transcripts that --transcribe and --align make, as WebVTT.")
     ] = None,
     glob: Annotated[str | None, typer.Option(help="Which files of folders, such as '*.mp4'.")] = None,
     list_: Annotated[list[Path] | None, typer.Option("--list", help="A file with a path a line.")] = None,
@@ -102,6 +112,7 @@ def score(
     from mmsa.scoring.inputs import gather
     from mmsa.scoring.products import Products
     from mmsa.scoring.timeline import Timeline
+    from mmsa.scoring.words import WordOptions
 
     timeline = Timeline(window, hop, segments, smooth)
     inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)
@@ -109,7 +120,9 @@ def score(
     if cut is not None and not timeline.whole:
         raise UsageError(f"the table cuts {cut.path} itself: leave --window and --segments out, or start and end")
     places = None if output is None else Places(output, names(format_) or ())
-    recipe = Recipe(_find_model(run, modalities, models, config, set_), timeline, trust_extractors, max_fetch_mb)
+    words = WordOptions(transcribe, language, align, save_transcripts)
+    bundle = _find_model(run, modalities, models, config, set_)
+    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words)
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
@@ -178,7 +191,7 @@ def _run(
     with ExitStack() as stack:
         file = None
         if places is not None:
-            model, options = scorer_of(recipe).model, recipe.timeline.to_dict()
+            model, options = scorer_of(recipe).model, recipe.options
             file = stack.enter_context(ResultFile(places.rows, model, options))
         todo = open_items(items, recipe, file, retry_failed=retry_failed)
         if len(todo) < len(items):

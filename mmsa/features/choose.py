@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
 from mmsa.errors import UsageError
+from mmsa.languages import warn_of_mismatches
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
@@ -22,13 +23,18 @@ def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], d
     Raises:
         UsageError: an unknown modality or extractor, one that cannot be built here, or an encoder of a modality that
             the corpus does not have.
+
+    Warns:
+        UserWarning: an extractor is made for another language than the corpus's.
     """
     modalities = config.modalities or modalities_of(corpus)
     if unused := sorted(set(config.encoders) - set(modalities)):
         raise UsageError(f"encoders.{unused[0]}: the corpus {corpus.name} has only {', '.join(modalities)}")
     own = {*config.extractors, *config.encoders}
     ready = sorted(key for key in modalities if key in corpus.features and key not in own)
-    return ready, build_extractors(config, set(modalities) - set(ready))
+    built = build_extractors(config, set(modalities) - set(ready))
+    warn_of_mismatches(built, corpus.language, corpus.name)
+    return ready, built
 
 
 def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str, Extractor]:

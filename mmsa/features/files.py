@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from extractors.sequence import FeatureSequence
+from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.errors import UsageError
 from mmsa.features.extraction import in_processes
 from mmsa.features.media import MediaIdentity, identify_media
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = "mmsa.features/1"
 SUFFIX = ".safetensors"
-SIDECARS = (".srt", ".vtt", ".txt")
+SIDECARS = TRANSCRIPT_SUFFIXES
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
@@ -109,7 +110,7 @@ def extract_files(
 ) -> Iterator[FileFeatures]:
     """Write the features of media files, each file's when it is done; what is there already is kept.
 
-    What is said is read from a `.srt`, `.vtt` or `.txt` beside a file.
+    What is said is read from a `.srt`, `.vtt`, `.ass` or `.txt` beside a file.
 
     Args:
         paths: media files.
@@ -153,10 +154,18 @@ def _task(
         transcript = _sidecar(path)
     except (ValueError, OSError) as reason:
         error = f"the transcript beside it cannot be read: {reason}"
-    said = [[s.text, s.start_seconds, s.end_seconds] for s in transcript.segments] if transcript else None
+    said = _said(transcript) if transcript else None
     fingerprints = {key: extractor.spec.fingerprint for key, extractor in sorted(extractors.items())}
     decided = json.dumps([FORMAT, media.content, said, fingerprints, dtype])
     return _Task(path, output, dtype, hashlib.sha256(decided.encode()).hexdigest(), transcript, error)
+
+
+def _said(transcript: Transcript) -> list[list[Any]]:
+    """What an extractor of text sees of a transcript."""
+    return [
+        [s.text, s.start_seconds, s.end_seconds, *([[w.start_seconds, w.end_seconds] for w in s.words])]
+        for s in transcript.segments
+    ]
 
 
 def _sidecar(path: Path) -> Transcript | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from mmsa.scoring.results import Score
 from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
 from mmsa.scoring.store import ResultFile, result_key
 from mmsa.scoring.timeline import Timeline
+from mmsa.scoring.words import WordOptions
 
 if TYPE_CHECKING:
     from mmsa.scoring.ensemble import Ensemble
@@ -31,18 +32,33 @@ class Recipe:
         timeline: what stretches of a file are scored.
         trust_extractors: see `Scorer`.
         max_fetch_mb: largest file that is fetched from an address.
+        words: what is done for files without a transcript, and for transcripts without times.
     """
 
     bundle: Path | Ensemble
     timeline: Timeline
     trust_extractors: bool = False
     max_fetch_mb: float = MAX_MEGABYTES
+    words: WordOptions = field(default_factory=WordOptions)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the numbers depend on beside the files and the model."""
+        return scorer_of(self).options(self.timeline)
 
 
 @cache
 def scorer_of(recipe: Recipe) -> Scorer:
     """The scorer of a recipe, loaded once in each process."""
-    return load_scorer(recipe.bundle, trust_extractors=recipe.trust_extractors)
+    words = recipe.words
+    return load_scorer(
+        recipe.bundle,
+        trust_extractors=recipe.trust_extractors,
+        transcribe=words.transcribe,
+        language=words.language,
+        align=words.align,
+        save_transcripts=words.save,
+    )
 
 
 def open_items(
@@ -56,7 +72,7 @@ def open_items(
         file: open; inputs whose rows are in it are left out.
         retry_failed: but not those whose rows tell of an error.
     """
-    digest, options = scorer_of(recipe).model["digest"], recipe.timeline.to_dict()
+    digest, options = scorer_of(recipe).model["digest"], recipe.options
     known = {} if file is None else file.errors
     keyed = [(item, result_key(item, digest, options)) for item in items]
     return [(item, key) for item, key in keyed if key not in known or (retry_failed and known[key])]
@@ -111,7 +127,7 @@ def finish(score: Score, item: Input, key: str, recipe: Recipe) -> Score:
         end_seconds=item.end_seconds,
         extra=dict(item.extra),
         model=scorer_of(recipe).model,
-        options=recipe.timeline.to_dict(),
+        options=recipe.options,
         key=key,
     )
 

@@ -108,9 +108,9 @@ def _whole(
 
     found = ex.extract(path, extractors, transcript=transcript, start_seconds=span[0], end_seconds=span[1])
     start = span[0] or 0.0
-    words = [segment.text.strip() for segment in transcript.placed(start, span[1])]
     end = start + found.duration_seconds
-    yield Part((Stretch(0, start, end, replace(found, notes=()), " ".join(words) or None),), found.duration_seconds)
+    said = transcript.said(start, span[1]) or None
+    yield Part((Stretch(0, start, end, replace(found, notes=()), said),), found.duration_seconds)
     yield Ending(found.duration_seconds, tuple(found.notes), still)
 
 
@@ -136,12 +136,11 @@ def _along(
 def _stretch(window: Window, transcript: Transcript, turns: list[Turn] | None, reasons: Mapping[str, str]) -> Stretch:
     found = window.extraction
     better = {key: reason for key, reason in reasons.items() if key in found.missing}
-    words = [one.text.strip() for one in transcript.placed(window.start_seconds, window.end_seconds)]
     return Stretch(
         window.number,
         window.start_seconds,
         window.end_seconds,
         replace(found, missing={**found.missing, **better}) if better else found,
-        " ".join(words) or None,
+        transcript.said(window.start_seconds, window.end_seconds) or None,
         None if turns is None else turns[window.number].speaker,
     )

@@ -20,6 +20,7 @@ from mmsa.scoring.predictor import Prediction, Predicts
 from mmsa.scoring.results import ModalityScore, Score, TaskScore, WindowScore, number
 from mmsa.scoring.scorer import Scorer
 from mmsa.scoring.timeline import Timeline
+from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tasks import Classification, Regression
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class PretrainedScorer(Scorer):
 
     Args:
         ensemble: which classifiers; None takes those of `mmsa/scoring/pretrained.yaml`.
+        words: see `Scorer`.
 
     Attributes:
         ensemble: as given.
@@ -47,9 +49,10 @@ class PretrainedScorer(Scorer):
             once.
     """
 
-    def __init__(self, ensemble: Ensemble | None = None) -> None:
+    def __init__(self, ensemble: Ensemble | None = None, *, words: WordOptions | None = None) -> None:
         self.ensemble = ensemble or read_ensemble()
         self.extractors, self._maps = _load(self.ensemble)
+        self.words = WordSource(words or WordOptions())
         self.predictor = EnsemblePredictor(self._maps)
 
     @cached_property

@@ -29,7 +29,7 @@ from mmsa.scoring.inputs import Input
 from mmsa.scoring.parts import Ending, Part
 from mmsa.scoring.remote import is_address
 from mmsa.scoring.results import Score, WindowScore
-from mmsa.scoring.scorer import Scorer, load_scorer, model_digest
+from mmsa.scoring.scorer import Scorer, model_digest
 
 RETRIES = 1
 """How often Ray itself tries an input (or a part) again whose worker died; endless by its own default."""
@@ -134,7 +134,7 @@ class Worker:
         if version != setup.version:
             raise UsageError(f"it has mmsa-framework {version}, but this was started by {setup.version}: install that")
         if not isinstance(setup.recipe.bundle, Path):
-            published = load_scorer(setup.recipe.bundle)
+            published = scorer_of(setup.recipe)
             if published.model["digest"] != setup.digest:
                 raise UsageError("it has other published classifiers: put the same models there")
             return published
@@ -142,7 +142,8 @@ class Worker:
         if model_digest(bundle) != setup.digest:
             raise UsageError(f"another model lies at {setup.recipe.bundle} there: move one of them")
         device = "cuda" if self._device == "auto" and torch.cuda.is_available() else "cpu"
-        return Scorer(bundle, trust_extractors=setup.recipe.trust_extractors, device=device)
+        recipe = setup.recipe
+        return Scorer(bundle, trust_extractors=recipe.trust_extractors, device=device, words=recipe.words)
 
     def _bundle(self, folder: Path) -> Path:
         """The bundle's folder where this node sees it, or else a copy."""
@@ -251,7 +252,7 @@ def score_on_ray(
     """
     with connected(address, cpus=jobs) as ray:
         scorer = scorer_of(recipe)
-        encoders = any(extractor.uses_gpu for extractor in scorer.extractors.values())
+        encoders = recipe.words.listens or any(extractor.uses_gpu for extractor in scorer.extractors.values())
         layout = lay_out(ray.cluster_resources(), jobs=jobs, encoders=encoders)
         setup = make_setup(ray, recipe, address)
         rest = iter(items)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.errors import UsageError
+from mmsa.languages import mismatches
 from mmsa.scoring.parts import Ending, Part, Stretch, read_parts
 from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
+from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tracking import find_bundle
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 PRETRAINED = "pretrained"
 """Names published classifiers in the place of a run."""
 
-SIDECARS = (".srt", ".vtt", ".txt")
+SIDECARS = TRANSCRIPT_SUFFIXES
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of a file that are scored, and how many it announces."""
@@ -39,6 +43,7 @@ class Scorer:
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
         device: of torch, where the fusion model computes.
+        words: what is done for files without a transcript, and for transcripts without times.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
@@ -48,7 +53,14 @@ class Scorer:
     predictor: Predicts
     extractors: Mapping[str, Extractor]
 
-    def __init__(self, bundle: Bundle, *, trust_extractors: bool = False, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        trust_extractors: bool = False,
+        device: str = "cpu",
+        words: WordOptions | None = None,
+    ) -> None:
         import extractors as ex
         from mmsa.precomputed import refuse_precomputed
         from mmsa.scoring.predictor import Predictor
@@ -61,6 +73,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
+        self.words = WordSource(words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -94,12 +107,12 @@ class Scorer:
 
         Args:
             path: anything FFmpeg reads, or a still image.
-            text: what is said; None looks for a sidecar `.srt`, `.vtt` or `.txt` beside the file.
+            text: what is said; None looks for a sidecar `.srt`, `.vtt`, `.ass` or `.txt` beside the file.
             start_seconds: score only what comes after; None is the beginning. Not with windows or segments.
             end_seconds: score only what comes before; None is the end.
             window_seconds: cut the file into windows of this length.
             hop_seconds: from one window's start to the next; None is half a window.
-            segments: cut it at `"subtitles"` or at turns of `"speakers"` instead.
+            segments: cut it at `"subtitles"`, at phrases of `"speech"` or at turns of `"speakers"` instead.
             smooth_seconds: width of the smoothing (see `mmsa.scoring.smoothing`).
             progress: called as windows are finished.
 
@@ -151,7 +164,20 @@ class Scorer:
         if not timeline.whole and span != (None, None):
             raise UsageError("a segment is scored whole: leave out its start and end, or window_seconds and segments")
         transcript = ex.Transcript.of(text) if text is not None else read_sidecar(path)
-        return read_parts(path, self.extractors, transcript, timeline, span)
+        return self._parts(path, transcript, timeline, span)
+
+    def _parts(
+        self, path: Path, transcript: Transcript, timeline: Timeline, span: tuple[float | None, float | None]
+    ) -> Iterator[Part | Ending]:
+        """Words are looked for when the first part is asked for, since that may take long."""
+        from extractors.image_post import find_still_images
+
+        told: tuple[str, ...] = ()
+        if not find_still_images(path):
+            transcript, told = self.words.find(path, transcript, span)
+        told = (*told, *(mismatches(self.extractors, transcript.language) if transcript else ()))
+        for part in read_parts(path, self.extractors, transcript, timeline, span):
+            yield replace(part, notes=(*part.notes, *told)) if isinstance(part, Ending) else part
 
     def join(
         self,
@@ -181,8 +207,12 @@ class Scorer:
             summary=summarise(windows),
             notes=(*ending.notes, *still, *(() if ending.still else self._length_notes(windows))),
             model=self.model,
-            options=timeline.to_dict(),
+            options=self.options(timeline),
         )
+
+    def options(self, timeline: Timeline) -> dict[str, Any]:
+        """What the numbers depend on beside the file and the model, as plain JSON values."""
+        return {**timeline.to_dict(), **self.words.identity}
 
     def score_many(self, paths: Iterable[Path | str], *, text: str | None = None) -> Iterator[Score]:
         """Score files one after the other, each as one clip; one that fails becomes a `Score` with its `error`."""
@@ -192,7 +222,7 @@ class Scorer:
             try:
                 yield self.score(path, text=text)
             except (ex.MediaError, UsageError) as error:
-                yield Score(str(path), error=str(error), model=self.model, options=Timeline().to_dict())
+                yield Score(str(path), error=str(error), model=self.model, options=self.options(Timeline()))
 
     def score_window(self, window: Window) -> WindowScore:
         """Score one window that is extracted already, by this model's extractors and without a transcript."""
@@ -267,7 +297,15 @@ def _nothing(path: Path | str, windows: Iterable[WindowScore]) -> UsageError:
     return UsageError(f"nothing to score in {path} ({reasons})")
 
 
-def load_scorer(run: str | Path | Ensemble, *, trust_extractors: bool = False) -> Scorer:
+def load_scorer(
+    run: str | Path | Ensemble,
+    *,
+    trust_extractors: bool = False,
+    transcribe: str | None = None,
+    language: str | None = None,
+    align: str | None = None,
+    save_transcripts: Path | None = None,
+) -> Scorer:
     """A scorer from a run, or from published classifiers.
 
     Args:
@@ -275,12 +313,17 @@ def load_scorer(run: str | Path | Ensemble, *, trust_extractors: bool = False) -
             bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
             `Ensemble` of others.
         trust_extractors: see `Scorer`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.scoring.words.WordOptions`.
+        language: what is spoken.
+        align: a CTC model for transcripts without times.
+        save_transcripts: a folder for the transcripts that these make.
 
     Raises:
         UsageError: there is no such run, or its bundle cannot be used here.
     """
+    words = WordOptions(transcribe, language, align, save_transcripts)
     if run == PRETRAINED or not isinstance(run, str | Path):
         from mmsa.scoring.pretrained import PretrainedScorer
 
-        return PretrainedScorer(None if isinstance(run, str | Path) else run)
-    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors)
+        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words)
+    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors, words=words)
