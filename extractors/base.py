@@ -49,6 +49,13 @@ class Extractor(ABC):
     spec: ExtractorSpec
     names: tuple[str, ...]
 
+    def load(self) -> None:  # noqa: B027 - most extractors have nothing to load
+        """Load models now, so that what is missing is known before any media is read; safe to call twice.
+
+        Raises:
+            ToolError: one cannot be had or used.
+        """
+
     def empty(self) -> FeatureSequence:
         """The sequence of a clip in which this modality is missing."""
         return FeatureSequence.empty(self.names)

@@ -86,11 +86,7 @@ class FaceClassifier(VisionExtractor):
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, found.identity, found.hints)
 
     def load(self) -> None:
-        """Load the model now, so that what is missing is known before any frame is decoded.
-
-        Raises:
-            ToolError: weights or image processor cannot be had or used.
-        """
+        """See `Extractor.load`."""
         if self._looker is None:
             self._looker = _Looker(self._source, self.names, self._device)
 

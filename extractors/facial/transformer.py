@@ -85,6 +85,13 @@ class TransformerFace(VisionExtractor):
         parameters = {**found.identity, "pooling": pooling}
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, parameters, found.hints)
 
+    def load(self) -> None:
+        """See `Extractor.load`."""
+        if self._encoder is None:
+            encoder = ImageEncoder(self._source, self._pooling, self._device)
+            encoder.check(len(self.names))
+            self._encoder = encoder
+
     def stream(self) -> VisionStream:
         """A fresh stream with a fresh tracker; the first one loads the model.
 
@@ -92,8 +99,6 @@ class TransformerFace(VisionExtractor):
             ToolError: the weights or the image processor cannot be had, the model has not what `pooling` asks for, or
                 MediaPipe or a system library that it needs is missing.
         """
-        if self._encoder is None:
-            encoder = ImageEncoder(self._source, self._pooling, self._device)
-            encoder.check(len(self.names))
-            self._encoder = encoder
+        self.load()
+        assert self._encoder is not None
         return self._view.stream(self, self._encoder.encode, self._batch_size)

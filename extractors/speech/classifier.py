@@ -82,11 +82,7 @@ class SpeechClassifier(AudioExtractor):
         self._classifier: Classifier | None = None
 
     def load(self) -> None:
-        """Load the model now, so that what is missing is known before any sound is heard.
-
-        Raises:
-            ToolError: the weights cannot be had or used.
-        """
+        """See `Extractor.load`."""
         if self._classifier is None:
             self._classifier = Classifier(self._source, "AutoModelForAudioClassification", self.names, self._device)
 

@@ -57,11 +57,7 @@ class TextClassifier(TextExtractor):
         self._loaded: _Reader | None = None
 
     def load(self) -> None:
-        """Load the model now, so that what is missing is known before any text is read.
-
-        Raises:
-            ToolError: weights or tokenizer cannot be had or used.
-        """
+        """See `Extractor.load`."""
         if self._loaded is None:
             self._loaded = _Reader(self._source, self.names, self._device)
 

@@ -185,7 +185,7 @@ def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]
         try:
             built[key] = ex.build(EXTRACTORS[key], **{**member.parameters, "model": model, "revision": revision})
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)
-            built[key].load()  # type: ignore[attr-defined]
+            built[key].load()
         except ex.ToolError as error:
             absent[key] = str(error.__cause__ or error).strip().splitlines()[0]
             unreachable = unreachable or _is_unreachable(error)
