@@ -63,7 +63,7 @@ def live(
         stack.callback(scoring.close)
         _write(scoring.begin_row(), file, as_json)
         if not as_json:
-            _introduce(scoring, scorer.bundle.note)
+            _introduce(scoring, scorer.model["note"])
         reason, broke = _follow(scoring, file, as_json)
         _write(scoring.end_row(reason), file, as_json)
     if not as_json:

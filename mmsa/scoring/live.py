@@ -115,7 +115,7 @@ class LiveScoring:
         import extractors as ex
 
         if window_seconds is None:
-            clips = scorer.bundle.clip_seconds
+            clips = scorer.clip_seconds
             window_seconds = USUAL_WINDOW_SECONDS if clips is None else round(clips[1], 1) or USUAL_WINDOW_SECONDS
         self.timeline = Timeline(window_seconds, hop_seconds)
         if not max_latency_seconds > 0:

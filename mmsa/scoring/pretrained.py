@@ -99,8 +99,10 @@ class PretrainedScorer(Scorer):
             for lacking, count in counts.items()
         ]
 
-    def _length_notes(self, windows: list[WindowScore]) -> list[str]:
-        return []  # how long the clips were that others trained on is not known
+    @property
+    def clip_seconds(self) -> None:
+        """See `Scorer.clip_seconds`: what others trained on is not known."""
+        return None
 
 
 class EnsemblePredictor(Predicts):

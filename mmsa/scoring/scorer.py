@@ -90,6 +90,11 @@ class Scorer:
         clips = max(fitted.clips.values(), default=0)
         return about | {"calibration": f"fitted on {clips} validation clips; intervals at {fitted.level:.0%}"}
 
+    @property
+    def clip_seconds(self) -> tuple[float, float, float] | None:
+        """How long the clips were that the model was trained on: short, usual and long ones; None where unknown."""
+        return self.bundle.clip_seconds
+
     def score(
         self,
         path: Path | str,
@@ -231,9 +236,9 @@ class Scorer:
 
     def _length_notes(self, windows: list[WindowScore]) -> list[str]:
         """Whether what is scored is much longer or shorter than what the model was trained on."""
-        if self.bundle.clip_seconds is None or not windows:
+        if self.clip_seconds is None or not windows:
             return []
-        low, _, high = self.bundle.clip_seconds
+        low, _, high = self.clip_seconds
         length = 2 * default_width(windows)
         if low <= length <= high:
             return []
