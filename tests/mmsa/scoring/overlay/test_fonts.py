@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_lines_fit_and_nothing_is_lost_that_has_room() -> None:
     lines = wrap(text, font, 120, 10)
     assert " ".join(lines) == text
     assert all(font.getlength(line) <= 120 for line in lines)
-    assert all(font.getlength(f"{one} {other.split()[0]}") > 120 for one, other in zip(lines, lines[1:], strict=False))
+    assert all(font.getlength(f"{one} {other.split()[0]}") > 120 for one, other in pairwise(lines))
 
 
 def test_long_words_break_and_long_texts_end_in_dots() -> None:

@@ -223,7 +223,7 @@ class TestInABrowser:
             now = "Number(document.getElementById('timeline').getAttribute('aria-valuenow'))"
             browser.wait_for("document.getElementById('media').currentTime === 8.5")
             assert browser.run(now) == 8.5
-            # Windows of 4 s every 2 s: the one whose middle is nearest to 8.5 s is number 3 (6 to 10 s), for people the fourth.
+            # Windows of 4 s every 2 s: the middle of number 3, the fourth, is the nearest to 8.5 s.
             assert "window 4: 0:06.0–0:10.0" in browser.run("document.getElementById('now-window').textContent")
             assert browser.run("document.querySelector('[aria-current=true]').textContent") == "0:08Annline 4"
             width = browser.run("document.getElementById('timeline').clientWidth")
