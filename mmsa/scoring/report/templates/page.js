@@ -471,7 +471,7 @@
         ? "This browser cannot play the media in this page. The timeline works without it."
         : "The media cannot be played: it is not where this page looks for it, or this browser cannot play it. The timeline works without it.";
     });
-    if (data.overlay) {
+    if (data.overlay && media.tagName === "VIDEO") {
       const button = byId("overlay"), plain = media.getAttribute("src");
       button.hidden = false;
       button.addEventListener("click", () => {
