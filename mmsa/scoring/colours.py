@@ -1,6 +1,6 @@
 """Colours of classes and of negative and positive, which people with any kind of colour vision tell apart.
 
-The eight hues are Okabe and Ito's (Color Universal Design, 2008), the black a dark grey or a light one, each in one shade for a
+The eight hues are Okabe and Ito's (Color Universal Design, 2008), with a grey for the black, each in one shade for a
 light ground and one for a dark.
 """
 

@@ -95,10 +95,9 @@ class OverlayPainter:
         if inner != (width, height):
             way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
             picture = np.asarray(cv2.resize(picture, inner, interpolation=way), np.uint8)
-        picture = np.ascontiguousarray(picture)
         if face is not None:
-            if not picture.flags.writeable:
-                picture = picture.copy()
+            # The picture may be held and painted again.
+            picture = picture.copy() if inner == (width, height) else np.ascontiguousarray(picture)
             draw_mesh(picture, face)
         if inner == (wide, high):
             return picture

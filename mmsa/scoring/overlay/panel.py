@@ -43,7 +43,8 @@ class Panel:
         self._end = max([self._start + (score.duration_seconds or 0.0), *ends, self._start + 1e-3])
         self._names = _shown_classes(score, self._classes)
         self._extent = _extent(score, self._value)
-        rows = max(len(self._names), 4)
+        keys = max((len(window.modalities) for window in score.windows), default=0)
+        rows = max(len(self._names), keys + 3)
         self._top = round((30 + 17 * rows) * self._unit)
         self.height = self._top + round(66 * self._unit)
         self._strip = self._draw_strip()
@@ -134,8 +135,6 @@ class Panel:
         u, font = self._unit, self._font(11)
         for row, (key, one) in enumerate(window.modalities.items()):
             top = (66 + 17 * row) * u
-            if top + 14 * u > self._top:
-                break
             draw.text((14 * u, top + 6 * u), key, INK if one.present else WARN, font, anchor="lm")
             told = self._moved(window, key) if one.present else f"missing: {one.reason}"
             room = 180 * u

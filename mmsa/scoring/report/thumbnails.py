@@ -36,21 +36,29 @@ def thumbnails(path: Path, seconds: Iterable[float]) -> dict[float, str]:
 
 
 def _frame_at(path: Path, seconds: float) -> NDArray[np.uint8] | None:
-    """The file is opened anew for each: a seek in one that has been read to its end is not to be trusted."""
+    """What is on screen, or what comes within a second; the file is opened anew for each seek."""
     from extractors.frame_sampler import FrameSampler
     from extractors.media import MediaFile
 
     pictures: list[NDArray[np.uint8]] = []
+
+    class First(FrameSampler):
+        """Wants no more when it has one."""
+
+        @property
+        def done(self) -> bool:
+            return bool(pictures) or super().done
+
     with MediaFile(path) as media:
         if media.info.video is None:
             return None
         first = round(seconds * _INSTANTS_PER_SECOND)
-        sampler = FrameSampler(
+        sampler = First(
             _INSTANTS_PER_SECOND,
             SIDE_PIXELS,
             lambda image, _: pictures.append(image),
             first_index=first,
-            end_index=first + 1,
+            end_index=first + round(_INSTANTS_PER_SECOND),
             latest_seconds=media.latest_seconds,
             aspect=media.pixel_aspect,
         )

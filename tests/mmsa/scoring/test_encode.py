@@ -247,5 +247,5 @@ def test_frames_wait_for_the_face_but_no_longer_than_it_needs(make_video: MakeVi
 def test_without_an_encoder_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_encoder() in encode.ENCODERS
     monkeypatch.setattr(encode, "ENCODERS", ("nonesuch",))
-    with pytest.raises(UsageError, match="no encoder of H.264"):
+    with pytest.raises(UsageError, match=r"no encoder of H\.264"):
         find_encoder()

@@ -26,10 +26,15 @@ def test_bytes_that_are_no_text_become_a_name() -> None:
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("before")
-    with pytest.raises(RuntimeError, match="half-way"), whole_file(path) as partial:
-        partial.write_text("aft")
-        assert path.read_text() == "before"
-        raise RuntimeError("half-way")
+
+    def fail() -> None:
+        with whole_file(path) as partial:
+            partial.write_text("aft")
+            assert path.read_text() == "before"
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail()
     assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
     assert path.read_text() == "before"
     with whole_file(path) as partial:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +15,7 @@ SPANS = st.lists(st.tuples(st.integers(0, 300), st.integers(1, 80)), min_size=2,
 def test_no_instant_belongs_to_two_and_order_is_kept(spans: list[tuple[int, int]]) -> None:
     windows = [WindowScore(k, float(a), float(a + length)) for k, (a, length) in enumerate(sorted(spans))]
     found = own_stretches(windows)
-    for (_, end), (start, _) in zip(found, found[1:], strict=False):
+    for (_, end), (start, _) in pairwise(found):
         assert end <= start
     for start, end in found:
         assert start <= end

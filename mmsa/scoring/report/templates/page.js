@@ -130,19 +130,19 @@
       return `${up}${down}Z`;
     }).join("");
   };
-  // Stretches in which a list holds the same thing, joined where they touch.
-  const stretches = (values) => {
+  // Stretches in which a list holds the same thing, joined where they touch; one that is narrower than so many pixels
+  // joins the one before, so that there are never more than the screen has room for.
+  const stretches = (values, least) => {
     const first = Math.max(0, firstAtLeast(owned.end, state.view[0]) - 1);
     const last = Math.min(count, firstAtLeast(owned.start, state.view[1]) + 1);
     const found = [];
     for (let i = first; i < last; i++) {
-      const one = found[found.length - 1];
       if (values[i] === null) continue;
+      const one = found[found.length - 1];
       const close = one && x(owned.start[i]) - x(one.b) < 0.75;
-      if (close && (one.value === values[i] || x(one.b) - x(one.a) < 0.75)) {
-        one.b = owned.end[i];
-        if (x(one.b) - x(one.a) < 0.75) one.value = values[i];
-      } else found.push({ a: owned.start[i], b: owned.end[i], value: values[i] });
+      const narrow = one && (x(owned.end[i]) - x(owned.start[i]) < least || x(one.b) - x(one.a) < least);
+      if (close && (one.value === values[i] || narrow)) one.b = owned.end[i];
+      else found.push({ a: owned.start[i], b: owned.end[i], value: values[i] });
     }
     return found;
   };
@@ -209,10 +209,11 @@
     label(svg, y0 + 9, task.name, true);
     ground(y0, 18);
     const ribbon = clipped(svg);
-    for (const one of stretches(leading(task))) {
-      const left = x(one.a), wide = Math.max(0.75, x(one.b) - left);
-      ribbon.append(draw("rect", { class: `bar c${task.colours[one.value]}`, x: p(left), y: y0, width: p(wide), height: 18 }));
+    const shapes = task.classes.map(() => "");
+    for (const one of stretches(leading(task), 0.75)) {
+      shapes[one.value] += `M${p(x(one.a))} ${y0}H${p(Math.max(x(one.a) + 0.75, x(one.b)))}v18H${p(x(one.a))}Z`;
     }
+    shapes.forEach((d, k) => { if (d) ribbon.append(draw("path", { class: `bar c${task.colours[k]}`, d })); });
     y0 += 24;
     const height = 21;
     task.classes.forEach((name, k) => {
@@ -231,15 +232,15 @@
     ground(top, height);
     label(svg, middle, one.name, true);
     const inside = clipped(svg);
-    for (const gap of stretches(one.present.map((there, i) => (there ? null : one.reason[i])))) {
-      const left = x(gap.a), wide = Math.max(1.5, x(gap.b) - left);
-      const shape = { x: p(left), y: top, width: p(wide), height };
-      inside.append(draw("rect", { ...shape, class: "hatch-ground" }), draw("rect", { ...shape, fill: "url(#hatch)" }));
-      if (wide > 90) {
-        const text = shorten(reasons[gap.value], Math.floor(wide / 7));
-        inside.append(draw("rect", { x: p(left + 6), y: middle - 9, width: p(text.length * 6.6 + 8), height: 18, rx: 3, class: "hatch-ground" }));
-        inside.append(draw("text", { x: p(left + 10), y: middle, "dominant-baseline": "central" }, text));
-      }
+    const gaps = stretches(one.present.map((there, i) => (there ? null : one.reason[i])), 4);
+    const d = gaps.map((gap) => `M${p(x(gap.a))} ${top}H${p(Math.max(x(gap.a) + 1.5, x(gap.b)))}v${height}H${p(x(gap.a))}Z`).join("");
+    if (d) inside.append(draw("path", { d, class: "hatch-ground" }), draw("path", { d, fill: "url(#hatch)" }));
+    for (const gap of gaps) {
+      const left = Math.max(GUTTER, x(gap.a)), wide = Math.min(width - RIGHT, x(gap.b)) - left;
+      if (wide < 90) continue;
+      const text = shorten(reasons[gap.value], Math.floor(wide / 7));
+      inside.append(draw("rect", { x: p(left + 6), y: middle - 9, width: p(Math.min(wide - 12, text.length * 6.8 + 8)), height: 18, rx: 3, class: "hatch-ground" }));
+      inside.append(draw("text", { x: p(left + 10), y: middle, "dominant-baseline": "central" }, text));
     }
     const moved = state.task === null ? [] : one.moved[state.task];
     const part = (sign) => moved.map((v) => (v === null || v === undefined ? null : sign > 0 ? Math.max(0, v) : Math.min(0, v)));
@@ -470,7 +471,7 @@
         ? "This browser cannot play the media in this page. The timeline works without it."
         : "The media cannot be played: it is not where this page looks for it, or this browser cannot play it. The timeline works without it.";
     });
-    if (data.overlay) {
+    if (data.overlay && media.tagName === "VIDEO") {
       const button = byId("overlay"), plain = media.getAttribute("src");
       button.hidden = false;
       button.addEventListener("click", () => {

@@ -86,7 +86,7 @@ def test_images_sound_addresses_and_what_has_gone(tmp_path: Path, folder: Path, 
 
 
 def test_an_unknown_way_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="no way to play media 'embedd'. Did you mean 'embed'"):
+    with pytest.raises(UsageError, match=r"no way to play media 'embedd'. Did you mean 'embed'"):
         Media(folder, "embedd")
 
 

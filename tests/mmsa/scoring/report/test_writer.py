@@ -133,7 +133,7 @@ def test_pages_load_nothing_and_name_their_programs(written: Path) -> None:
         assert policy.startswith("default-src 'none'")
         assert "unsafe" not in policy
         assert "http" not in policy
-        programs = [text for text in page.inside["script"][1:]] + page.inside["style"]
+        programs = page.inside["script"][1:] + page.inside["style"]
         for text in programs:
             digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
             assert f"'sha256-{digest}'" in policy
@@ -219,11 +219,11 @@ class TestInABrowser:
 
     def test_seeking_by_address_click_key_and_peak(self, browsers: ModuleType, written: Path) -> None:
         with browsers.Browser() as browser:
-            browser.open(written / "pages" / "talk.html", "#t=9")
+            browser.open(written / "pages" / "talk.html", "#t=8.5")
             now = "Number(document.getElementById('timeline').getAttribute('aria-valuenow'))"
-            browser.wait_for("document.getElementById('media').currentTime === 9")
-            assert browser.run(now) == 9
-            # Windows of 4 s every 2 s: the one around 9 s is number 3 (6 to 10 s), for people the fourth.
+            browser.wait_for("document.getElementById('media').currentTime === 8.5")
+            assert browser.run(now) == 8.5
+            # Windows of 4 s every 2 s: the middle of number 3, the fourth, is the nearest to 8.5 s.
             assert "window 4: 0:06.0–0:10.0" in browser.run("document.getElementById('now-window').textContent")
             assert browser.run("document.querySelector('[aria-current=true]').textContent") == "0:08Annline 4"
             width = browser.run("document.getElementById('timeline').clientWidth")
@@ -286,17 +286,14 @@ class TestInABrowser:
         self, browsers: ModuleType, tmp_path: Path, make_score: MakeScore
     ) -> None:
         media = tmp_path / "long.mp4"
-        cue = "{0}:{1:02}:{2:02}.000"
-        lines = (
-            f"{cue.format(k // 1200, k // 20 % 60, 3 * k % 60)} --> {cue.format((k + 1) // 1200, (k + 1) // 20 % 60, 3 * (k + 1) % 60)}\nline {k}"
-            for k in range(2399)
-        )
+        at = [f"{k // 1200}:{k // 20 % 60:02}:{3 * k % 60:02}.000" for k in range(2400)]
+        lines = (f"{at[k]} --> {at[k + 1]}\nline {k}" for k in range(2399))
         media.with_suffix(".vtt").write_text("WEBVTT\n\n" + "\n\n".join(lines))
         write_report([make_score(media, 2880, 5.0, 2.5)], tmp_path / "r")
         with browsers.Browser() as browser:
             browser.open(tmp_path / "r" / "pages" / "long.html", "#t=7000")
             assert browser.run("document.querySelector('[aria-current=true]').textContent").endswith("line 2333")
-            assert browser.run("document.getElementsByTagName('*').length") < 2500
+            assert browser.run("document.getElementsByTagName('*').length") < 1000
             points = "Math.max(...[...document.querySelectorAll('path')].map(one => one.getAttribute('d').length))"
             assert browser.run(points) < 120_000
             browser.click("#zoom-in")
@@ -316,4 +313,4 @@ class TestInABrowser:
             browser.click("#failed")
             assert browser.run(titles) == ["bad.mp4"]
             browser.click("#files tbody a")
-            browser.wait_for("document.querySelector('h1').textContent.includes('bad.mp4')")
+            browser.wait_for("document.querySelector('h1')?.textContent.includes('bad.mp4')")
