@@ -304,8 +304,10 @@ def _pipeline(ray: Any, jobs: Sequence[Job], setup: Setup, layout: Layout) -> It
                 max_task_retries=RETRIES,
             )
     try:
-        for row in data.iter_rows():
-            yield row["index"], row["number"], row["data"]
+        # Without prefetching: with it, a row would be held back until the next one is there, which may take hours.
+        for batch in data.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            for index, number, found in zip(batch["index"], batch["number"], batch["data"], strict=True):
+                yield int(index), int(number), found
     except Exception as error:
         raise UsageError(
             f"the Ray cluster gave up ({' '.join(str(error).split())[:500]}). What was finished is kept: run the same "
