@@ -100,7 +100,7 @@ def connected(address: str, *, cpus: int | None = None, store_megabytes: int = S
             stack.callback(ray.shutdown)
             try:
                 ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-            except Exception as error:  # Ray raises a bare one where a node takes too long to start
+            except Exception as error:  # noqa: BLE001 - a bare one where a node takes too long to start
                 reason = " ".join(str(error).split())[:300]
                 raise UsageError(
                     f"no Ray cluster answers at {address!r} ({reason}). Allowed: local (this machine alone), auto or "
