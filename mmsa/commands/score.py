@@ -80,8 +80,8 @@ def score(
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather
     from mmsa.scoring.timeline import Timeline
-    from mmsa.scoring.words import WordOptions
     from mmsa.tracking import find_bundle
+    from mmsa.words import WordOptions
 
     timeline = Timeline(window, hop, segments, smooth)
     inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)

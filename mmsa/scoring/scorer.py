@@ -18,8 +18,8 @@ from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline, Turn, find_turns, sliding
-from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tracking import find_bundle
+from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
     from extractors import Extraction, Transcript, Window
@@ -57,7 +57,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
-        self.words = WordSource(words or WordOptions())
+        self.words = word_source(words or WordOptions())
         self._predictor, self._together = Predictor(bundle), TOGETHER
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -309,7 +309,7 @@ def load_scorer(
         run: an MLflow run id, a registered model (`name`, `name:version`, `name@alias` or `models:/name/version`), a
             bundle folder, or `"latest"`.
         trust_extractors: see `Scorer`.
-        transcribe: a Whisper for files without a transcript; see `mmsa.scoring.words.WordOptions`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
         language: what is spoken.
         align: a CTC model for transcripts without times.
 
