@@ -12,10 +12,10 @@ from extractors.base import Extractor
 from extractors.spec import ExtractorSpec
 
 _BUILTIN = {
-    "speech.egemaps": "extractors.speech.egemaps:EGeMAPS",
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
     "speech.transformers": "extractors.speech.transformer:TransformerAudio",
+    "speech.egemaps": "extractors.speech.egemaps:EGeMAPS",
     "speech.waveform": "extractors.speech.waveform:Waveform",
     "speech.classifier": "extractors.speech.classifier:SpeechClassifier",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",

@@ -18,6 +18,7 @@ _VOICE = re.compile(r"<v(?:\.[^\s>]*)?\s+([^<>]+)>")
 _CARRIED = re.compile("\ue000([^\ue001]*)\ue001")
 # So do the times of words that some WebVTT carries: 00:01.800 before the word that then begins.
 _INSTANT = re.compile(r"<((?:\d+:)?\d\d:\d\d\.\d{3})>")
+_INSTANT_SECONDS = 0.001
 _CARRIED_INSTANT = re.compile("\ue002([^\ue003]*)\ue003")
 _NAMED = re.compile(r"\s*([^\W\d_][\w .'’-]{0,39}?)\s?:\s+\S")
 
@@ -249,13 +250,24 @@ def write_vtt(transcript: Transcript, path: str | Path) -> None:
 
 
 def _marked(segment: Segment) -> str:
-    """A segment's text with the instant at which each word but the first begins; line breaks would end a cue."""
-    at, text = 0, ""
+    """A segment's text with the instants at which words begin and, before a pause, end.
+
+    Line breaks would end a cue.
+    """
+    at, text, reached = 0, "", segment.start_seconds or 0.0
     for number, word in enumerate(segment.words):
-        instant = f"<{_clock(word.start_seconds)}>" if number else ""
-        text += html.escape(segment.text[at : word.first], quote=False) + instant
+        pause = word.start_seconds - reached > _INSTANT_SECONDS / 2
+        if number and pause:
+            text += f"<{_clock(reached)}>"
+        text += html.escape(segment.text[at : word.first], quote=False)
+        text += f"<{_clock(word.start_seconds)}>" if number or pause else ""
         text += html.escape(segment.text[word.first : word.after], quote=False)
-        at = word.after
+        at, reached = word.after, word.end_seconds
+    rest = (segment.end_seconds or 0.0) - reached > _INSTANT_SECONDS / 2
+    if segment.words and (
+        rest or len(segment.words) == 1
+    ):  # without any instant, a single word would not be told from an untimed one
+        text += f"<{_clock(reached)}>"
     return re.sub(r"\s+", " ", text + html.escape(segment.text[at:], quote=False)).strip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,12 +117,13 @@ class Whisper:
         if getattr(config, "is_multilingual", False):
             options = {"task": "transcribe"} | ({"language": language} if language else {})
         sounds = [{"raw": stretch.samples, "sampling_rate": self.sample_rate_hz} for stretch in stretches]
-        found = self._pipeline(
-            sounds,
-            batch_size=self._batch_size,
-            return_timestamps="word" if by_word else True,
-            generate_kwargs=options,
-        )
+        with pretrained.without_load_report():  # it tells of options that transformers gives to itself
+            found = self._pipeline(
+                sounds,
+                batch_size=self._batch_size,
+                return_timestamps="word" if by_word else True,
+                generate_kwargs=options,
+            )
         for stretch, one in zip(stretches, found, strict=True):
             yield [self._placed(piece, stretch, by_word) for piece in one["chunks"] if piece["text"].strip()]
 
@@ -226,8 +228,6 @@ class WhisperStream:
 
 def _later(segment: Segment, seconds: float) -> Segment:
     """The segment, moved from the clock of the sound pushed to the media's."""
-    from dataclasses import replace
-
     if not seconds or segment.start_seconds is None or segment.end_seconds is None:
         return segment
     words = tuple(

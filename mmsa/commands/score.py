@@ -112,7 +112,7 @@ def score(
     from mmsa.scoring.inputs import gather
     from mmsa.scoring.products import Products
     from mmsa.scoring.timeline import Timeline
-    from mmsa.scoring.words import WordOptions
+    from mmsa.words import WordOptions
 
     timeline = Timeline(window, hop, segments, smooth)
     inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)

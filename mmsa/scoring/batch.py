@@ -17,7 +17,7 @@ from mmsa.scoring.results import Score
 from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
 from mmsa.scoring.store import ResultFile, result_key
 from mmsa.scoring.timeline import Timeline
-from mmsa.scoring.words import WordOptions
+from mmsa.words import WordOptions
 
 if TYPE_CHECKING:
     from mmsa.scoring.ensemble import Ensemble

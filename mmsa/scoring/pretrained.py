@@ -20,8 +20,8 @@ from mmsa.scoring.predictor import Prediction, Predicts
 from mmsa.scoring.results import ModalityScore, Score, TaskScore, WindowScore, number
 from mmsa.scoring.scorer import Scorer
 from mmsa.scoring.timeline import Timeline
-from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tasks import Classification, Regression
+from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
     from extractors import Extraction, Extractor
@@ -52,7 +52,7 @@ class PretrainedScorer(Scorer):
     def __init__(self, ensemble: Ensemble | None = None, *, words: WordOptions | None = None) -> None:
         self.ensemble = ensemble or read_ensemble()
         self.extractors, self._maps = _load(self.ensemble)
-        self.words = WordSource(words or WordOptions())
+        self.words = word_source(words or WordOptions())
         self.predictor = EnsemblePredictor(self._maps)
 
     @cached_property

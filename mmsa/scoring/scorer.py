@@ -18,8 +18,8 @@ from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
-from mmsa.scoring.words import WordOptions, WordSource
 from mmsa.tracking import find_bundle
+from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
     from extractors import Extractor, Transcript, Window
@@ -73,7 +73,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
-        self.words = WordSource(words or WordOptions())
+        self.words = word_source(words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -318,7 +318,7 @@ def load_scorer(
             bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
             `Ensemble` of others.
         trust_extractors: see `Scorer`.
-        transcribe: a Whisper for files without a transcript; see `mmsa.scoring.words.WordOptions`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
         language: what is spoken.
         align: a CTC model for transcripts without times.
         save_transcripts: a folder for the transcripts that these make.

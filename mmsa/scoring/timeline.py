@@ -96,8 +96,8 @@ def find_turns(transcript: Transcript, segments: str) -> list[Turn]:
     if not timed:
         what = "its transcript has no times" if transcript else "there is no transcript"
         raise UsageError(
-            f"{segments} are asked for, but {what}: put a .srt or .vtt file beside the media, give --transcribe MODEL "
-            "(or --align MODEL where there is a text), or use sliding windows"
+            f"segments of {segments} are asked for, but {what}: put a .srt or .vtt file beside the media, give "
+            "--transcribe MODEL (or --align MODEL where there is a text), or use sliding windows"
         )
     if segments != "speakers":
         return timed

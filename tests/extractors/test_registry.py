@@ -45,6 +45,8 @@ def test_every_listed_extractor_can_be_found() -> None:
     assert extractors.available() == (
         "speech.librosa",
         "speech.torchaudio",
+        "speech.transformers",
+        "speech.egemaps",
         "speech.waveform",
         "speech.classifier",
         "facial.facemesh",

@@ -125,13 +125,15 @@ def test_ass(tmp_path: Path, suffix: str) -> None:
 
 
 def test_words_times_go_through_a_file_and_back(tmp_path: Path) -> None:
-    times = [(0, 2, 0.5, 1.0), (3, 4, 1.0, 1.25), (5, 6, 1.25, 1.5), (7, 9, 1.5, 2.0), (10, 13, 2.0, 3.0)]
+    """With pauses before, between and behind them, and without."""
+    times = [(0, 2, 0.75, 1.0), (3, 4, 1.0, 1.25), (5, 6, 1.5, 1.75), (7, 9, 1.75, 2.0), (10, 13, 2.0, 2.5)]
     chinese = (TimedWord(0, 1, 4000.0, 4000.25), TimedWord(1, 2, 4000.25, 4001.0))
     told = Transcript(
         (
             Segment("so 1 < 2, &c.", 0.5, 3.0, "A & B", tuple(TimedWord(*one) for one in times)),
             Segment("很好", 4000.0, 4001.0, None, chinese),
             Segment("no words' times", 5000.0, 5001.0),
+            Segment("one", 6000.0, 6001.0, words=(TimedWord(0, 3, 6000.0, 6001.0),)),
         )
     )
     write_vtt(told, tmp_path / "a.vtt")

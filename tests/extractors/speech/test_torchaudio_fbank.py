@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,6 +67,7 @@ def test_cepstra_against_the_definition() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("kind", ["fbank", "mfcc"])
 def test_a_gpu_gives_the_same(kind: str) -> None:
     on_cpu = TorchaudioFbank(kind=kind, device="cpu").extract_samples(signal(2.0))

@@ -33,7 +33,7 @@ def test_a_film_without_sound_says_nothing(
 ) -> None:
     found = extractors.transcribe(media("a.mp4", frames=numbered(5)), str(whisper_folder), language="en")
     assert found == Transcript((), "en")
-    with pytest.raises(extractors.MediaError, match="no such file"):
+    with pytest.raises(extractors.MediaError, match="No such file"):
         extractors.transcribe("nothing.wav", str(whisper_folder))
 
 

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from extractors import Segment, Transcript, read_transcript
+from extractors import ExtractorSpec, FeatureSequence, Segment, TextExtractor, Transcript, read_transcript
+from extractors.text.timed_text import TimedText
+from extractors.text.words import word_spans
 from mmsa.errors import UsageError
 from mmsa.scoring import Scorer, load_scorer
 from mmsa.scoring.batch import Recipe, open_items, score_batch
 from mmsa.scoring.inputs import Input
 from mmsa.scoring.timeline import Timeline
-from mmsa.scoring.words import WordOptions, WordSource, saved_path
+from mmsa.words import WordOptions, WordSource, saved_path
 
 if TYPE_CHECKING:
     from conftest import Trained
@@ -28,7 +30,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def beeps() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_whisper", Path(__file__).parents[2] / "tiny_whisper.py")
+    spec = importlib.util.spec_from_file_location("tiny_whisper", Path(__file__).parents[1] / "tiny_whisper.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -71,8 +73,24 @@ def talk(tmp_path: Path, beeps: ModuleType) -> Path:
     return tmp_path / "talk.wav"
 
 
+class PlacedLengths(TextExtractor):
+    """The same numbers as the small corpus's extractor of text, of the words that lie in the clip."""
+
+    names = ("length", "capitals")
+
+    def extract_text(
+        self, transcript: Transcript, start_seconds: float = 0.0, end_seconds: float | None = None
+    ) -> FeatureSequence:
+        timed = TimedText(transcript, start_seconds, end_seconds)
+        spans = np.array(word_spans(timed.text), np.int64).reshape(-1, 2)
+        values = np.array([[after - first, 0] for first, after in spans], np.float32).reshape(-1, 2)
+        return timed.sequence(values, spans, self.names)
+
+
 def scorer_with(trained: Trained, **words: str) -> Scorer:
-    return load_scorer(trained.run.id, trust_extractors=True, **words)
+    scorer = load_scorer(trained.run.id, trust_extractors=True, **words)
+    scorer.extractors["text"] = PlacedLengths()
+    return scorer
 
 
 def test_each_window_has_the_words_that_are_said_in_it(trained: Trained, whisper: Path, talk: Path) -> None:
@@ -93,7 +111,7 @@ def test_speech_is_cut_into_its_phrases(trained: Trained, whisper: Path, talk: P
     assert [window.text for window in found.windows] == ["yes no", "maybe"]
     assert found.windows[0].start_seconds < 0.6
     assert 6.5 < found.windows[1].start_seconds < 7.2
-    with pytest.raises(UsageError, match=r"speech are asked for, but there is no transcript: .*--transcribe MODEL"):
+    with pytest.raises(UsageError, match=r"speech are asked for, but there is no transcript: .*--transcribe"):
         scorer_with(trained).score(talk, segments="speech")
 
 
@@ -140,17 +158,20 @@ def test_a_batch_s_rows_depend_on_how_words_were_made(trained: Trained, whisper:
     assert row.windows[0].text == "yes no"
     import jsonschema
 
-    schema = json.loads((Path(__file__).parents[3] / "mmsa" / "scoring" / "schema.json").read_text("utf-8"))
+    schema = json.loads((Path(__file__).parents[2] / "mmsa" / "scoring" / "schema.json").read_text("utf-8"))
     jsonschema.validate(row.to_dict(), schema)
 
 
-def test_a_language_that_an_extractor_does_not_suit_is_noted(
-    trained: Trained, talk: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    scorer = scorer_with(trained, language="German")
-    monkeypatch.setattr(type(scorer.extractors["text"]), "languages", ("en",), raising=False)
-    assert any("made for en, and the language is de" in note for note in scorer.score(talk, text="so").notes)
-    assert not any("made for" in note for note in scorer_with(trained).score(talk, text="so").notes)
+def test_a_language_that_an_extractor_does_not_suit_is_noted(trained: Trained, talk: Path) -> None:
+    def notes(**words: str) -> list[str]:
+        scorer = scorer_with(trained, **words)
+        scorer.extractors["text"].languages = ("en",)
+        scorer.extractors["text"].spec = ExtractorSpec("small", "none", "1", {})
+        return [note for note in scorer.score(talk, text="so").notes if "made for" in note]
+
+    (told,) = notes(language="German")
+    assert told.startswith("small is made for en, and the language is de")
+    assert notes() == notes(language="en") == []
 
 
 def test_models_that_cannot_be_had_are_known_before_anything_is_scored(
@@ -168,3 +189,22 @@ def test_models_that_cannot_be_had_are_known_before_anything_is_scored(
 def test_timed_transcripts_are_left_alone(ctc: Path, tmp_path: Path) -> None:
     timed = Transcript((Segment("so", 0.0, 1.0), Segment("be it")))
     assert WordSource(WordOptions(align=str(ctc))).find(tmp_path / "none.wav", timed, (None, None)) == (timed, ())
+
+
+def test_features_of_a_folder_hold_the_words_that_were_recognised(
+    whisper: Path, talk: Path, tmp_path: Path, small: ModuleType
+) -> None:
+    from mmsa.features.files import extract_files, read_features
+
+    extractors = {"text": small.WordLengths()}
+    heard = WordOptions(str(whisper), "en")
+
+    def run(words: WordOptions | None) -> tuple[list[float], bool]:
+        (made,) = extract_files([talk], talk.parent, tmp_path / "out", extractors, jobs=1, words=words)
+        sequences, about = read_features(made.output)
+        assert any("recognised" in note for note in about["notes"]) == (words is not None)
+        return sequences["text"].values[:, 0].tolist(), made.kept
+
+    assert run(heard) == ([3.0, 2.0, 5.0], False)  # yes no maybe
+    assert run(heard) == ([3.0, 2.0, 5.0], True)
+    assert run(None) == ([], False)

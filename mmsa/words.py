@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -160,6 +160,16 @@ class WordSource:
             raise
         except (ValueError, ImportError, ex.ToolError) as error:
             raise UsageError(str(error)) from error
+
+
+@cache
+def word_source(options: WordOptions) -> WordSource:
+    """The source of some options, made once in each process.
+
+    Raises:
+        UsageError: see `WordSource`.
+    """
+    return WordSource(options)
 
 
 def saved_path(folder: Path, path: Path, span: Span) -> Path:
