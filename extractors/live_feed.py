@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from extractors.audio_track import AudioTrack
 from extractors.errors import MediaError
-from extractors.frame_sampler import FrameSampler
 from extractors.live_buffer import LiveBuffer
 from extractors.live_source import LiveSource
-from extractors.media import DecodeReport, MediaInfo, is_cover, pixel_aspect, stream_info
+from extractors.media import DecodeReport, Feed, MediaInfo, is_cover, pixel_aspect, stream_info
 
 FrameKind = Literal["audio", "video"]
 
@@ -278,11 +276,9 @@ class LiveMedia:
         """Whether nothing follows, in this run or another."""
         return self._feed.buffer.over
 
-    def decode(
-        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
-    ) -> DecodeReport:
+    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
         """Feed the run's frames as they come, until it ends."""
-        feeds: dict[str, AudioTrack | FrameSampler | None] = {"audio": audio, "video": frames}
+        feeds: dict[str, Feed | None] = {"audio": audio, "video": frames}
         while (one := self._feed.buffer.take(self._run)) is not None:
             feed = feeds[one.kind]
             if feed is not None:
