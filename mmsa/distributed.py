@@ -191,8 +191,8 @@ class Group:
                 raise
             raise LostProcessError(
                 f"another of the {self.size} processes ended (killed, out of memory, or with the error that it "
-                f"printed), and so does process {self.rank}. When the cause is mended, launch `mmsa train --resume latest` "
-                "to go on with a run that had begun"
+                f"printed), and so does process {self.rank}. When the cause is mended, launch `mmsa train --resume "
+                "latest` to go on with a run that had begun"
             ) from error
 
     def main_failed_too(self) -> bool:
