@@ -12,6 +12,9 @@ from mmsa.commands.console import err, plain
 from mmsa.distributed import current, launched, refuse_launch
 from mmsa.errors import UsageError
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or a polite kill."""
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -46,10 +49,12 @@ def main() -> None:
         app()
     except UsageError as error:
         _fail(error)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:  # typer turns an interruption into an exit
+            raise
         by = "" if launched() == 1 else ", or another process of the training ended: it goes on with --resume latest"
         err.print(f"Interrupted{by}. What was finished is kept.", soft_wrap=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except RuntimeError as error:
         from extractors import ToolError  # not above: `mmsa --help` need not wait for numpy
 

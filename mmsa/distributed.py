@@ -91,7 +91,8 @@ class Group:
         from torch.distributed import all_gather_object
 
         values: list[Any] = [None] * self.size
-        all_gather_object(values, value, group=self.patient)
+        with self.stopping_together():
+            all_gather_object(values, value, group=self.patient)
         return values
 
     def share(self, make: Callable[[], T]) -> T:
@@ -113,7 +114,8 @@ class Group:
                 told = [make()]
             except UsageError as error:
                 told = [error]
-        broadcast_object_list(told, src=0, group=self.patient)
+        with self.stopping_together():
+            broadcast_object_list(told, src=0, group=self.patient)
         if isinstance(told[0], UsageError):
             raise told[0]
         made: T = told[0]
@@ -189,8 +191,8 @@ class Group:
                 raise
             raise LostProcessError(
                 f"another of the {self.size} processes ended (killed, out of memory, or with the error that it "
-                f"printed), and so does process {self.rank}. When the cause is mended, go on with the run: launch "
-                "`mmsa train --resume latest`"
+                f"printed), and so does process {self.rank}. When the cause is mended, launch `mmsa train --resume "
+                "latest` to go on with a run that had begun"
             ) from error
 
     def main_failed_too(self) -> bool:

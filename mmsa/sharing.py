@@ -179,6 +179,11 @@ def is_sharded(parameter: Tensor) -> bool:
     return hasattr(parameter, "full_tensor")  # a DTensor; importing its module takes as long as torch itself
 
 
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """One that lies spread over processes, put together in each of them, which must all ask; others as they are."""
+    return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
     """In order; each of one type and, but for single tensors that are larger, of `BUCKET_NUMBERS` numbers at most."""
     buckets: list[list[Tensor]] = []

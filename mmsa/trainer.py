@@ -25,7 +25,7 @@ from mmsa.errors import UsageError
 from mmsa.losses import Objective
 from mmsa.model import MultimodalModel
 from mmsa.schedule import LearningRate, MovingAverage
-from mmsa.sharing import Sharing, is_sharded
+from mmsa.sharing import Sharing, whole_tensor
 
 Index = NDArray[np.int64]
 
@@ -122,9 +122,7 @@ class Trainer:
             with self.sharing.own_randomness(self.updates):
                 names, sums = self._shared(self.sharing, batches, clips, keep)
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
-        if is_sharded(norm):
-            norm = norm.full_tensor()  # type: ignore[attr-defined]
+        norm = whole_tensor(torch.nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm))
         # All numbers at once: each one taken from a GPU by itself would wait for all work before it.
         *values, gradient_norm = torch.cat([sums, norm.view(1)]).tolist()
         update = Update(dict(zip(names, values, strict=True)), gradient_norm, self._set_rate(), len(clips))

@@ -98,7 +98,8 @@ def _say_start(run_id: str, epochs: int) -> None:
 
 def _print_result(run: Run, *, as_json: bool) -> None:
     if as_json:
-        out.print(json.dumps(_run_dict(run)), highlight=False, markup=False, soft_wrap=True)
+        if not out.quiet:
+            typer.echo(json.dumps(_run_dict(run)))
         return
     _print_run(run)
     for warning in run.warnings:

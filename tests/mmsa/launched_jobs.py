@@ -120,6 +120,31 @@ def shards(_: Path) -> Found:
     return {}, {"local": local, "optimiser": sum(value.to_local().numel() for value in memory)}
 
 
+def not_finite(_: Path) -> Found:
+    """What a sharded trainer says of a loss that is not finite, and of a gradient."""
+    told = []
+    for spoil in ("weights", "gradient"):
+        trainer = new_trainer("sharded")
+        if spoil == "weights":
+            with torch.no_grad():
+                for parameter in trainer.model.parameters():
+                    parameter.fill_(torch.inf)
+        else:
+            add_up = trainer.sharing.add_up  # type: ignore[union-attr]
+
+            def spoiled(sums: Tensor, modules: Any, add_up: Any = add_up, trainer: Trainer = trainer) -> Tensor:
+                for parameter in trainer.model.parameters():
+                    parameter.grad.fill_(torch.nan)  # type: ignore[union-attr]
+                return add_up(sums, modules)
+
+            trainer.sharing.add_up = spoiled  # type: ignore[union-attr, method-assign]
+        try:
+            trainer.step([np.arange(13)])
+        except UsageError as error:
+            told.append(str(error))
+    return {}, {"told": told}
+
+
 def own_losses(_: Path) -> Found:
     """A head whose own losses are made within it, of the clips at hand."""
     head, settings = "misa", {"modality_dropout": 0.0}
@@ -262,6 +287,7 @@ JOBS: dict[str, Callable[[Path], Found]] = {
     "own_losses": own_losses,
     "dropout": dropout,
     "shards": shards,
+    "not_finite": not_finite,
     "evaluation": evaluation,
     "control": control,
     "fit": fitting(),

@@ -38,6 +38,13 @@ class TestTraining:
         assert 0.4 * total < first["local"] < 0.6 * total
         assert first["optimiser"] == first["local"] * 2  # both moments of AdamW
 
+    def test_numbers_that_are_not_finite_end_all_processes_alike(self, launched: Launched) -> None:
+        first, second = launched.facts("not_finite")
+        assert first == second
+        of_loss, of_gradient = first["told"]
+        assert of_loss.startswith("the training loss is not finite (task = nan")
+        assert of_gradient.startswith("the gradient is not finite, although the loss is: first in the weights head.")
+
     def test_fit_leaves_the_whole_model(self, launched: Launched) -> None:
         expected, told = launched.jobs.fitted(ema_decay=0.8)
         for tensors, facts in zip(launched.tensors("fit_sharded"), launched.facts("fit_sharded"), strict=True):
