@@ -66,8 +66,8 @@ class TrainConfig(BaseModel):
         weight_decay: of AdamW.
         clip_norm: largest gradient norm.
         ema_decay: of a moving average of the weights, which is evaluated and kept in their place; 0 is none.
-        precision: of the head while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss scaling, on
-            CUDA. Weights, losses and every evaluation are float32.
+        precision: of head and encoders while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss
+            scaling, on CUDA. Weights, losses and every evaluation are float32.
         sharding: of a training in several processes: `"none"`, each holds the whole model; or `"full"`, parameters,
             gradients and optimiser are spread over them, for models too large for one device.
         compile: let `torch.compile` translate the head for training; the first steps take long, later ones less.

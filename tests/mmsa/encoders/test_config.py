@@ -46,7 +46,7 @@ def test_it_survives_json() -> None:
     [
         ({"encoders.text.tun": "lora"}, r"encoders\.text\.tun: unknown key; did you mean 'tune'\?"),
         ({"encoders.text.tune": "some"}, r"encoders\.text\.tune: .* 'frozen', 'lora' or 'full', not 'some'"),
-        ({"encoders.txt.model": "m", "encoders.txt.tune": "full"}, r"encoders\.txt: there are .* mean encoders\.text\?"),
+        ({"encoders.txt.model": "m", "encoders.txt.tune": "full"}, r"txt: there are .* mean encoders\.text\?"),
         ({"encoders.text.pooling": "cls"}, r"encoders\.text\.pooling belongs to vision"),
         ({"encoders.text.tune": "full", "encoders.text.lora_rank": 4}, r"lora_rank belong to tune: lora, .* is full"),
         ({"encoders.text.tune": "frozen", "encoders.text.learning_rate": 1e-4}, r"learning_rate have no effect on an"),

@@ -296,18 +296,20 @@ def test_a_checkpoint_leaves_out_what_lies_beneath_adapters(
 
 
 @pytest.mark.parametrize("tune", ["lora", "full"])
-def test_bf16_trains_and_leaves_float32(blind: Path, make: Callable[..., Made], tune: str) -> None:
-    data = make(blind)
-    config = settings(blind, tune, epochs=24, patience_epochs=24, precision="bf16")
+def test_bf16_trains_and_leaves_float32(bert: Path, make: Callable[..., Made], tune: str) -> None:
+    data = make(bert)
+    config = settings(bert, tune, epochs=10, patience_epochs=10, precision="bf16")
     model = new_model(config, data)
     seen: set[torch.dtype] = set()
     network: Any = model.encoders["text"].network
     network.encoder.layer[0].intermediate.dense.register_forward_hook(
         lambda module, _, output: seen.add(output.dtype) if module.training else None
     )
+    before = weights(model)
     fit(model, data.train, data.valid, TASKS, config, device=CPU)
     assert seen == {torch.bfloat16}
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert any(name.startswith("encoders.") for name in moved(before, model))
     assert accuracy(model, data.valid) >= 0.95
 
 
