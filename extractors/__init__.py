@@ -13,10 +13,14 @@ from __future__ import annotations
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError, ToolError
 from extractors.extraction import Extraction, extract, extract_texts
+from extractors.live import LiveCounts, LiveReader, warm_up, watch
+from extractors.live_source import LiveSource
 from extractors.registry import available, build, rebuild
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
-from extractors.transcript import Segment, Transcript, read_transcript
+from extractors.transcript import Segment, TimedWord, Transcript, read_transcript, write_vtt
+from extractors.transcription.transcribe import transcribe
+from extractors.transcription.whisper import Whisper
 from extractors.windows import Sliding, Window, WindowReader, extract_windows
 
 __all__ = [
@@ -26,14 +30,19 @@ __all__ = [
     "Extractor",
     "ExtractorSpec",
     "FeatureSequence",
+    "LiveCounts",
+    "LiveReader",
+    "LiveSource",
     "MediaError",
     "Segment",
     "Sliding",
     "TextExtractor",
+    "TimedWord",
     "ToolError",
     "Transcript",
     "VisionExtractor",
     "VisionStream",
+    "Whisper",
     "Window",
     "WindowReader",
     "available",
@@ -43,4 +52,8 @@ __all__ = [
     "extract_windows",
     "read_transcript",
     "rebuild",
+    "transcribe",
+    "warm_up",
+    "watch",
+    "write_vtt",
 ]

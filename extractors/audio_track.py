@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_SECONDS = 5.0
+BLOCK_SECONDS = 5.0
+"""How much sound is gathered before it is pushed."""
+
 # Containers round timestamps to milliseconds and recorders' clocks drift; only a jump beyond this is a real gap.
 _JITTER_SECONDS = 0.05
 # Sound before the first wanted sample that the resampler's filter and lossy codecs need to settle.
@@ -33,19 +35,22 @@ class AudioTrack:
         first_sample: int = 0,
         end_sample: int | None = None,
         latest_seconds: float = math.inf,
+        block_seconds: float = BLOCK_SECONDS,
     ) -> None:
         """Prepare for one clip.
 
         Args:
             sample_rate_hz: rate of the samples pushed.
-            push: takes blocks of at most a few seconds.
+            push: takes blocks of at most `block_seconds` and a frame.
             first_sample: index of the first sample wanted.
             end_sample: index after the last sample wanted; None is the end of the stream.
             latest_seconds: a timestamp beyond this is a mistake in the file and is not followed.
+            block_seconds: how much is gathered before it is pushed.
         """
         self._rate, self._push = sample_rate_hz, push
         self._first, self._end = first_sample, end_sample
         self._latest_seconds = latest_seconds
+        self._block_samples = int(block_seconds * sample_rate_hz)
         self._cursor = first_sample
         self._blocks: list[NDArray[np.float32]] = []
         self._blocked = 0
@@ -135,10 +140,6 @@ class AudioTrack:
         keep = samples[max(0, self._cursor - index) : max(0, int(min(limit - index, len(samples))))]
         if len(keep):
             self._hold(keep)
-
-    @property
-    def _block_samples(self) -> int:
-        return int(_BLOCK_SECONDS * self._rate)
 
     def _hold(self, samples: NDArray[np.float32]) -> None:
         self._blocks.append(samples)

@@ -33,15 +33,28 @@ class Extractor(ABC):
 
     Attributes:
         modality: `"audio"`, `"vision"` or `"text"`.
+        languages: ISO 639-1 codes of the languages that it suits; None is any.
         rolling: whether its streams can hand over windows while they go on (`RollingStream`).
+        raw: whether its values are what a pretrained encoder reads, and nothing to a fusion head.
+        uses_gpu: whether it computes on a GPU where there is one.
         spec: what must be known to compute the same numbers again.
         names: one name per feature; its length is the dimension `D` of every sequence the extractor returns.
     """
 
     modality: ClassVar[str]
+    languages: tuple[str, ...] | None = None
     rolling: ClassVar[bool] = False
+    raw: ClassVar[bool] = False
+    uses_gpu: ClassVar[bool] = False
     spec: ExtractorSpec
     names: tuple[str, ...]
+
+    def load(self) -> None:  # noqa: B027 - most extractors have nothing to load
+        """Load models now, so that what is missing is known before any media is read; safe to call twice.
+
+        Raises:
+            ToolError: one cannot be had or used.
+        """
 
     def empty(self) -> FeatureSequence:
         """The sequence of a clip in which this modality is missing."""
@@ -53,6 +66,9 @@ class Extractor(ABC):
 
 class RollingStream:
     """What a stream can do beside `finish` if its extractor is `rolling`: serve windows of a long file in one pass."""
+
+    def expect_windows(self) -> None:
+        """Windows will be asked for, and `finish` will not be called; called before anything is pushed."""
 
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """The steps whose middle lies in `[start_seconds, end_seconds)`, and why there is none, or "".

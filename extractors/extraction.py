@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.audio_track import AudioTrack
+from extractors.audio_track import BLOCK_SECONDS, AudioTrack
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
-from extractors.media import DecodeReport, MediaFile
+from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
 from extractors.sequence import FeatureSequence
 from extractors.transcript import Transcript
@@ -102,7 +102,9 @@ def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -
 class ClipPass:
     """One decode pass over a file, or a part of it, for one clip."""
 
-    def __init__(self, media: MediaFile, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
+    block_seconds = BLOCK_SECONDS
+
+    def __init__(self, media: Media, extractors: Mapping[str, Extractor], start: float, end: float) -> None:
         self._media, self._extractors = media, extractors
         self._start, self._end = start, end
         self._missing: dict[str, str] = {}
@@ -110,6 +112,7 @@ class ClipPass:
         self._streams: dict[str, AudioStream | VisionStream] = {}
         self._audio: AudioTrack | None = None
         self._frames: FrameSampler | None = None
+        self._read_from = start
 
     def extract(self, transcript: Transcript) -> Extraction:
         """Read the clip."""
@@ -160,6 +163,7 @@ class ClipPass:
         end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
         stream = extractor.stream(first)
         self._streams[name] = stream
+        self._read_from = min(self._read_from, first / rate)
         reached = first
 
         def push(samples: NDArray[np.float32]) -> None:
@@ -169,7 +173,12 @@ class ClipPass:
             self._after_push(name, reached / rate)
 
         self._audio = AudioTrack(
-            rate, push, first_sample=first, end_sample=end, latest_seconds=self._media.latest_seconds
+            rate,
+            push,
+            first_sample=first,
+            end_sample=end,
+            latest_seconds=self._media.latest_seconds,
+            block_seconds=self.block_seconds,
         )
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
@@ -195,7 +204,7 @@ class ClipPass:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._start)
+        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
             if name in self._streams and feed is not None and not feed.frames:

@@ -17,6 +17,33 @@ HOLD_SECONDS = 10.0
 PushFrame = Callable[[NDArray[np.uint8], Sequence[int]], None]
 
 
+class UprightFrames:
+    """Turns decoded frames into pictures as they are meant to be seen: upright, with square pixels, in RGB.
+
+    Args:
+        max_side_pixels: frames are scaled down by area to fit; never up.
+        aspect: width of a pixel over its height.
+    """
+
+    def __init__(self, max_side_pixels: int, aspect: float = 1.0) -> None:
+        self._side, self._aspect = max_side_pixels, aspect
+        self._reformatter: Any = None
+
+    def convert(self, frame: Any) -> NDArray[np.uint8]:
+        """`(H, W, 3)` of an `av.VideoFrame`."""
+        import av
+
+        if self._reformatter is None:
+            self._reformatter = av.video.reformatter.VideoReformatter()
+        width, height = frame.width * max(self._aspect, 1.0), frame.height * max(1.0 / self._aspect, 1.0)
+        scale = min(1.0, self._side / max(width, height))
+        rgb = self._reformatter.reformat(
+            frame, max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation="AREA"
+        ).to_ndarray()
+        turns = round(frame.rotation / 90) % 4
+        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
 class FrameSampler:
     """Feeds the frame shown at `k / frames_per_second` to `push`, for each wanted `k`.
 
@@ -46,13 +73,13 @@ class FrameSampler:
             latest_seconds: a timestamp beyond this is a mistake in the file; such a frame is left out.
             aspect: width of a pixel over its height.
         """
-        self._rate, self._side, self._push = frames_per_second, max_side_pixels, push
+        self._rate, self._push = frames_per_second, push
         self._next, self._end = first_index, end_index
-        self._latest_seconds, self._aspect = latest_seconds, aspect
+        self._latest_seconds = latest_seconds
+        self._upright = UprightFrames(max_side_pixels, aspect)
         self._shown: Any = None
         self._shown_seconds = 0.0
         self._usual_seconds = 1.0 / frames_per_second
-        self._reformatter: Any = None
         self.frames = 0
         self.sampled = 0
         self.corrupt = 0
@@ -99,19 +126,6 @@ class FrameSampler:
         held = math.ceil((self._shown_seconds + HOLD_SECONDS) * self._rate)
         wanted = range(max(first, self._next), min(after, held, after if self._end is None else self._end))
         if wanted:
-            self._push(self._convert(self._shown), wanted)
+            self._push(self._upright.convert(self._shown), wanted)
             self.sampled += len(wanted)
         self._next = max(self._next, after)
-
-    def _convert(self, frame: Any) -> NDArray[np.uint8]:
-        import av
-
-        if self._reformatter is None:
-            self._reformatter = av.video.reformatter.VideoReformatter()
-        width, height = frame.width * max(self._aspect, 1.0), frame.height * max(1.0 / self._aspect, 1.0)
-        scale = min(1.0, self._side / max(width, height))
-        rgb = self._reformatter.reformat(
-            frame, max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation="AREA"
-        ).to_ndarray()
-        turns = round(frame.rotation / 90) % 4
-        return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from extractors.audio_track import PREROLL_SECONDS, AudioTrack
+from extractors.audio_track import PREROLL_SECONDS
 from extractors.errors import MediaError
-from extractors.frame_sampler import FrameSampler
 from extractors.still_image import STILL_IMAGES_IN_WORDS
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
@@ -37,10 +36,16 @@ class StreamInfo:
     Attributes:
         codec: short name such as `"h264"`, or "" where no decoder is known.
         duration_seconds: announced duration; None where the file does not say.
+        pixel_format: of a picture, such as `"yuv420p"`; "" where it is unknown.
+        sample_rate_hz: of sound; 0 where it is unknown.
+        channels: of sound; 0 where they are unknown.
     """
 
     codec: str
     duration_seconds: float | None
+    pixel_format: str = ""
+    sample_rate_hz: int = 0
+    channels: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,32 @@ class MediaInfo:
         duration_seconds: announced duration; None where the file does not say.
         audio: the sound, or None.
         video: the picture, or None; a cover image is not a picture.
+        formats: FFmpeg's names of the container, such as `("mov", "mp4", "m4a")` for one that goes by several.
     """
 
     duration_seconds: float | None
     audio: StreamInfo | None
     video: StreamInfo | None
+    formats: tuple[str, ...] = ()
+
+
+class Feed(Protocol):
+    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameSampler`."""
+
+    end_seconds: float
+
+    @property
+    def done(self) -> bool:
+        """Whether it wants nothing more."""
+        ...
+
+    def feed(self, frame: Any, seconds: float | None) -> None:
+        """Take a decoded frame of PyAV's shown or heard from `seconds` on the media's clock (None where unknown)."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +99,25 @@ class DecodeReport:
     complete: bool
     decode_errors: int
     broke_off: str
+
+
+class Media(Protocol):
+    """What a decode pass needs of what it decodes; `MediaFile` says what each of these is."""
+
+    path: Path
+    info: MediaInfo
+
+    @property
+    def latest_seconds(self) -> float: ...  # noqa: D102
+
+    @property
+    def pixel_aspect(self) -> float: ...  # noqa: D102
+
+    def measure_seconds(self) -> float: ...  # noqa: D102
+
+    def decode(  # noqa: D102
+        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
+    ) -> DecodeReport: ...
 
 
 class MediaFile:
@@ -94,14 +139,15 @@ class MediaFile:
         self._origin = (self._container.start_time or 0) / _MICROSECONDS
         self._audio = self._container.streams.best("audio")
         best = self._container.streams.best("video")
-        self._video = None if _is_cover(best) else best
+        self._video = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
             raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
         self.info = MediaInfo(
             self._container.duration / _MICROSECONDS if self._container.duration else None,
-            _info(self._audio),
-            _info(self._video),
+            stream_info(self._audio),
+            stream_info(self._video),
+            tuple(self._container.format.name.split(",")),
         )
 
     def __enter__(self) -> MediaFile:
@@ -109,6 +155,11 @@ class MediaFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def container(self) -> Any:
+        """PyAV's, for readers that pace themselves; whoever takes it closes it."""
+        return self._container
 
     def close(self) -> None:
         """Close the file."""
@@ -123,13 +174,10 @@ class MediaFile:
     @property
     def pixel_aspect(self) -> float:
         """Width of a pixel over its height."""
-        ratio = self._video.sample_aspect_ratio if self._video is not None else None
-        return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
+        return pixel_aspect(self._video)
 
-    def decode(
-        self, audio: AudioTrack | None, frames: FrameSampler | None, *, start_seconds: float = 0.0
-    ) -> DecodeReport:
-        """Read the file once, feeding the sound and the sampled frames; in memory is never more than a few seconds.
+    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+        """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
         Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
 
@@ -151,21 +199,31 @@ class MediaFile:
         report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
         return report.run([s for s, _ in feeds])
 
-    def measure_seconds(self) -> float:
-        """Duration: as announced, else by reading every packet's timestamp."""
-        if self.info.duration_seconds is not None:
+    def measure_seconds(self, *, announced: bool = True) -> float:
+        """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
+
+        Args:
+            announced: take the file's word where it gives it; without, every packet is read, which a file cannot
+                deceive about how much there is to decode.
+        """
+        if announced and self.info.duration_seconds is not None:
             return self.info.duration_seconds
-        end = 0.0
+        end, unstamped = 0.0, dict[int, float]()
         with suppress(_ffmpeg_error()):
-            for packet in self._container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin)
-        return end
+            for packet in self._container.demux([one for one in (self._audio, self._video) if one is not None]):
+                if packet.time_base is None:
+                    continue
+                length = float((packet.duration or 0) * packet.time_base)
+                if packet.pts is not None:
+                    end = max(end, float(packet.pts * packet.time_base) - self._origin + length)
+                else:  # it follows the one before
+                    unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
+        return end + max(unstamped.values(), default=0.0)
 
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
         target = start_seconds - PREROLL_SECONDS - 0.3
-        if target <= 0 or not _SEEKABLE & set(self._container.format.name.split(",")):
+        if target <= 0 or not _SEEKABLE & set(self.info.formats):
             return
         with suppress(_ffmpeg_error()):
             self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
@@ -174,7 +232,7 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, AudioTrack | FrameSampler], origin: float) -> None:
+    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
         self._container, self._feeds, self._origin = container, feeds, origin
         self._errors = 0
         self._broke_off = ""
@@ -183,6 +241,8 @@ class _Pass:
         error = _ffmpeg_error()
         complete = True
         for packet in self._packets(streams):
+            if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
+                continue
             try:
                 self._feed(packet.stream.index, packet.decode())
             except error:
@@ -260,15 +320,25 @@ def _open(path: Path) -> Any:
         ) from error
 
 
-def _is_cover(stream: Any) -> bool:
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a cover image, which is no moving picture."""
     import av
 
     return stream is not None and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _info(stream: Any) -> StreamInfo | None:
+def pixel_aspect(video: Any) -> float:
+    """Width of a pixel over its height, of a video stream or None."""
+    ratio = video.sample_aspect_ratio if video is not None else None
+    return float(ratio) if ratio and 0.1 < float(ratio) < 10.0 else 1.0
+
+
+def stream_info(stream: Any) -> StreamInfo | None:
+    """What a stream announces of itself."""
     if stream is None:
         return None
     context = stream.codec_context
     announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-    return StreamInfo(context.name if context is not None else "", announced)
+    about = {"pixel_format": "pix_fmt", "sample_rate_hz": "sample_rate", "channels": "channels"}
+    found = {name: value for name, own in about.items() if (value := getattr(context, own, None))}
+    return StreamInfo(context.name if context is not None else "", announced, **found)

@@ -44,6 +44,10 @@ class OverlappedStream(VisionStream):
         self._check()
         return self._stream.finish()
 
+    def expect_windows(self) -> None:
+        """See `RollingStream.expect_windows`."""
+        self._stream.expect_windows()
+
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`; frames that are still waiting are looked at first."""
         self._queue.join()

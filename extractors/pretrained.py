@@ -17,10 +17,11 @@ from typing import Any
 
 from extractors.errors import ToolError
 
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _FILES = (
-    "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json",
+    "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json",
     "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.bpe.model",
-    "preprocessor_config.json", "processor_config.json",
+    "preprocessor_config.json", "processor_config.json", "generation_config.json",
 )  # fmt: skip
 _PACKAGE = "package:"
 
@@ -51,7 +52,14 @@ class Pretrained:
     config: Any
 
 
-def find(model: str, revision: str | None, weights_sha256: str | None) -> Pretrained:
+def find(
+    model: str,
+    revision: str | None,
+    weights_sha256: str | None = None,
+    *,
+    files_sha256: str | None = None,
+    weights: bool = True,
+) -> Pretrained:
     """Find a model and read its configuration.
 
     Args:
@@ -59,12 +67,15 @@ def find(model: str, revision: str | None, weights_sha256: str | None) -> Pretra
             tokenizer or preprocessor; or `"package:NAME/FOLDER"`, such a folder inside the installed package `NAME`.
         revision: commit, tag or branch of the hub model.
         weights_sha256: what `folder_sha256` of the local folder must be; None takes any.
+        files_sha256: what it must be without the weights; None takes any.
+        weights: whether the weights are part of what names a local folder. Without them `files_sha256` does, so that
+            what a tokenizer or preprocessor makes serves every model that shares it.
 
     Raises:
         ValueError: a revision of a local folder, or a package that is not of this form.
         ToolError: the model cannot be had, or the folder is not the one the hash names.
     """
-    identity, hints, source = _identify(model, revision, weights_sha256)
+    identity, hints, source = _identify(model, revision, weights_sha256 if weights else files_sha256, weights)
     config = load("configuration", "AutoConfig", source)
     if not source.local:
         # The weights must come from the commit that the spec names, also if the branch moves on meanwhile.
@@ -91,7 +102,11 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
         raise ToolError(f"transformers cannot be imported ({error}): install transformers>=5") from error
     try:
         return getattr(transformers, kind).from_pretrained(
-            source.name, revision=source.revision or "main", local_files_only=source.local, **options
+            source.name,
+            revision=source.revision or "main",
+            local_files_only=source.local,
+            trust_remote_code=False,  # else transformers asks whoever sits at the terminal
+            **options,
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -105,19 +120,29 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
 
 @contextmanager
 def without_load_report() -> Iterator[None]:
-    """Keep transformers from listing which weights a checkpoint lacks; for callers that check it themselves."""
+    """Keep transformers from listing which weights a checkpoint lacks; for callers that check it themselves.
+
+    Nor does it show a bar while it copies weights, which takes no time that a bar could tell; downloads keep theirs.
+    """
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, enable_progress_bars
     from transformers.utils import logging
 
-    before = logging.get_verbosity()
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    downloads = not are_progress_bars_disabled()
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    if downloads:
+        enable_progress_bars()
     try:
         yield
     finally:
         logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _identify(
-    model: str, revision: str | None, weights_sha256: str | None
+    model: str, revision: str | None, wanted_sha256: str | None, weights: bool
 ) -> tuple[dict[str, Any], dict[str, Any], Source]:
     """What names the model in the spec, what only helps to find it, and where it is."""
     folder = _package_folder(model) if model.startswith(_PACKAGE) else Path(model).expanduser()
@@ -126,15 +151,17 @@ def _identify(
             raise ValueError(
                 f"revision={revision!r} is for hub models, but model={model!r} is a local folder: leave it out"
             )
-        found = folder_sha256(folder)
-        if weights_sha256 is not None and found != weights_sha256:
+        found = folder_sha256(folder, weights=weights)
+        if wanted_sha256 is not None and found != wanted_sha256:
+            what = "weights, configuration" if weights else "configuration"
             raise ToolError(
-                f"{folder}: weights, configuration and tokenizer or preprocessor have the SHA-256 {found}, but "
-                f"{weights_sha256} is required: give the folder that the features were made with as model"
+                f"{folder}: {what} and tokenizer or preprocessor have the SHA-256 {found}, but {wanted_sha256} is "
+                "required: give the folder that the features were made with as model"
             )
         hint = model if model.startswith(_PACKAGE) else str(folder)  # a package lies elsewhere on another machine
-        return {"weights_sha256": found}, {"model": hint}, Source(str(folder), None, True)
-    if weights_sha256 is not None or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        key = "weights_sha256" if weights else "files_sha256"
+        return {key: found}, {"model": hint}, Source(str(folder), None, True)
+    if wanted_sha256 is not None or model.startswith((".", "/", "~")) or model.count("/") > 1:
         raise ToolError(
             f"model={model!r}: no such folder; give the local folder that holds config.json, model.safetensors and the "
             "files of the tokenizer or preprocessor (when rebuilding from a bundle: extractors.rebuild(spec, "
@@ -169,11 +196,18 @@ def _package_folder(model: str) -> Path:
     return folder
 
 
-def folder_sha256(folder: Path) -> str:
-    """One hash of a model's files in a folder (weights, configuration, tokenizer, preprocessor): names and contents."""
-    files = sorted({*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")})
-    files = sorted({*files, *(folder / name for name in _FILES if (folder / name).is_file())}, key=lambda f: f.name)
-    stamps = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+def folder_sha256(folder: Path, *, weights: bool = True) -> str:
+    """One hash of a model's files in a folder (weights, configuration, tokenizer, preprocessor): names and contents.
+
+    Args:
+        folder: of the model.
+        weights: whether they count.
+    """
+    files = {folder / name for name in _FILES if (folder / name).is_file()}
+    if weights:
+        files |= {file for pattern in _WEIGHTS for file in folder.glob(pattern)}
+    ordered = sorted(files, key=lambda f: f.name)
+    stamps = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in ordered)
     return _hash_files(stamps)
 
 

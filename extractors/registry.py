@@ -14,12 +14,21 @@ from extractors.spec import ExtractorSpec
 _BUILTIN = {
     "speech.librosa": "extractors.speech.librosa_lld:LibrosaLLD",
     "speech.torchaudio": "extractors.speech.torchaudio_fbank:TorchaudioFbank",
+    "speech.transformers": "extractors.speech.transformer:TransformerAudio",
+    "speech.egemaps": "extractors.speech.egemaps:EGeMAPS",
+    "speech.waveform": "extractors.speech.waveform:Waveform",
+    "speech.classifier": "extractors.speech.classifier:SpeechClassifier",
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
+    "facial.transformers": "extractors.facial.transformer:TransformerFace",
+    "facial.classifier": "extractors.facial.classifier:FaceClassifier",
     "vision.colour": "extractors.vision.colour:Colour",
+    "vision.pixels": "extractors.vision.pixels:Pixels",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
     "text.characters": "extractors.text.characters:CharacterNgrams",
     "text.lexical": "extractors.text.lexical:Lexical",
+    "text.tokens": "extractors.text.tokens:TextTokens",
     "text.transformers": "extractors.text.transformer:TransformerText",
+    "text.classifier": "extractors.text.classifier:TextClassifier",
 }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from extractors.base import AudioExtractor, Extractor, TextExtractor, VisionExtractor
 from extractors.extraction import ClipPass, Extraction, check_modalities, extract, no_words
-from extractors.media import MediaFile
+from extractors.media import Media, MediaFile
 from extractors.transcript import Transcript
 
 Span = tuple[float, float]
@@ -70,7 +71,63 @@ class Window:
     extraction: Extraction
 
 
-class WindowReader:
+class WindowSink(ABC):
+    """What a pass over media asks for and hands its windows to.
+
+    Args:
+        extractors: extractor by modality.
+        spans: start and end in seconds, by start, or `Sliding`.
+        transcript: what is said.
+
+    Attributes:
+        extractors: as given.
+        duration_seconds: where the decoded media ends; None before the last window.
+        notes: what the user should know of the media; complete after the last window.
+    """
+
+    def __init__(
+        self, extractors: Mapping[str, Extractor], spans: Iterable[Span], transcript: Transcript | str | None
+    ) -> None:
+        check_modalities(extractors)
+        self.extractors, self._spans = dict(extractors), spans
+        self._transcript = Transcript.of(transcript)
+        self.duration_seconds: float | None = None
+        self.notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def hand_over(self, window: Window) -> None:
+        """Take a window on its way to the caller."""
+
+    @abstractmethod
+    def others(self, span: Span) -> Extraction | None:
+        """The modalities of a window that the pass itself does not serve; None where it serves all."""
+
+    @property
+    def spans(self) -> Iterable[Span]:
+        """What was asked for."""
+        return self._spans
+
+    def texts(self, span: Span) -> Extraction:
+        """The words of a window."""
+        sequences, missing = {}, {}
+        for key, extractor in self.extractors.items():
+            if isinstance(extractor, TextExtractor):
+                sequences[key] = extractor.extract_text(self._transcript, *span)
+                if not len(sequences[key]):
+                    missing[key] = no_words(self._transcript)
+        return Extraction(sequences, missing, span[1] - span[0])
+
+    def ended(self, seconds: float, notes: tuple[str, ...]) -> None:
+        """Take down what is known of the whole file."""
+        self.duration_seconds, self.notes = seconds, notes
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """In the order of the extractors given."""
+        return tuple(self.extractors)
+
+
+class WindowReader(WindowSink):
     """Iterates over the windows of a file; `extract_windows` makes one.
 
     Decoding runs on a thread of its own, a few windows ahead of the caller at most. Leaving the loop early, or
@@ -89,14 +146,11 @@ class WindowReader:
         spans: Iterable[Span],
         transcript: Transcript | str | None,
     ) -> None:
-        check_modalities(extractors)
-        self._path, self._extractors, self._spans = Path(path), dict(extractors), spans
-        self._transcript = Transcript.of(transcript)
+        super().__init__(extractors, spans, transcript)
+        self._path = Path(path)
         self._queue: queue.Queue[Window | BaseException | None] = queue.Queue(_WAITING_WINDOWS)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.duration_seconds: float | None = None
-        self.notes: tuple[str, ...] = ()
         with MediaFile(self._path) as media:
             self.announced_seconds = media.info.duration_seconds
 
@@ -125,8 +179,8 @@ class WindowReader:
     def _work(self) -> None:
         try:
             with MediaFile(self._path) as media:
-                rolling = {k: e for k, e in self._extractors.items() if _rolls(e)}
-                found = _RollingPass(media, rolling, self)
+                rolling = {k: e for k, e in self.extractors.items() if _rolls(e)}
+                found = RollingPass(media, rolling, self)
                 try:
                     found.read()
                 finally:
@@ -147,58 +201,43 @@ class WindowReader:
             return
         raise _StoppedError
 
-    @property
-    def spans(self) -> Iterable[Span]:
-        """What was asked for."""
-        return self._spans
-
     def others(self, span: Span) -> Extraction | None:
         """The modalities whose extractors cannot serve windows from one pass, read from the file again."""
-        others = {k: e for k, e in self._extractors.items() if not _rolls(e) and not isinstance(e, TextExtractor)}
+        others = {k: e for k, e in self.extractors.items() if not _rolls(e) and not isinstance(e, TextExtractor)}
         if not others:
             return None
         return extract(self._path, others, start_seconds=span[0], end_seconds=span[1])
-
-    def texts(self, span: Span) -> Extraction:
-        """The words of a window."""
-        sequences, missing = {}, {}
-        for key, extractor in self._extractors.items():
-            if isinstance(extractor, TextExtractor):
-                sequences[key] = extractor.extract_text(self._transcript, *span)
-                if not len(sequences[key]):
-                    missing[key] = no_words(self._transcript)
-        return Extraction(sequences, missing, span[1] - span[0])
-
-    def ended(self, seconds: float, notes: tuple[str, ...]) -> None:
-        """Take down what is known of the whole file."""
-        self.duration_seconds, self.notes = seconds, notes
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """In the order of the extractors given."""
-        return tuple(self._extractors)
 
 
 class _StoppedError(Exception):
     """The caller wants no more windows."""
 
 
-class _RollingPass(ClipPass):
+class RollingPass(ClipPass):
     """A pass over the whole file that hands over each window as soon as all of it has been decoded."""
 
-    def __init__(self, media: MediaFile, extractors: Mapping[str, Extractor], reader: WindowReader) -> None:
+    interleaving_seconds = _INTERLEAVING_SECONDS
+
+    def __init__(self, media: Media, extractors: Mapping[str, Extractor], reader: WindowSink) -> None:
         super().__init__(media, extractors, 0.0, math.inf)
         self._reader = reader
-        self._waiting = enumerate(_in_order(reader.spans))
+        self._waiting: Iterator[tuple[int, Span]] = enumerate(_in_order(reader.spans))
         self._current = next(self._waiting, None)
         self._latest: dict[str, float] = {}
         self._covered = 0.0
 
     def read(self) -> None:
+        """Read the file to its end."""
         self._prepare()
+        for stream in self._streams.values():
+            stream.expect_windows()
         self._latest = dict.fromkeys(self._streams, 0.0)
         end = self._decode()
         self._reader.ended(end, tuple(self._notes))
+        self._give_rest(end)
+
+    def _give_rest(self, end: float) -> None:
+        """Hand over the windows that wait for what will never come, as the media has ended."""
         sliding = isinstance(self._reader.spans, Sliding)
         while self._current is not None and not (sliding and self._covered >= end - _REST_SECONDS):
             self._give(end)
@@ -210,7 +249,7 @@ class _RollingPass(ClipPass):
             _, (_, end) = self._current
             needed = {key: end + self._context(key) for key in self._latest}
             late = [key for key, at in self._latest.items() if at < needed[key]]
-            if late and max(self._latest.values()) < max(needed.values()) + _INTERLEAVING_SECONDS:
+            if late and max(self._latest.values()) < max(needed.values()) + self.interleaving_seconds:
                 return
             self._give(math.inf)
 
@@ -219,18 +258,22 @@ class _RollingPass(ClipPass):
         return extractor.context_seconds if isinstance(extractor, AudioExtractor) else 0.0
 
     def _give(self, media_end: float) -> None:
-        """Hand over the current window and forget what no later one needs."""
+        """Hand over the current window."""
         assert self._current is not None
         number, (start, end) = self._current
         self._covered = max(self._covered, end)
         end = min(end, max(media_end, start))
         if start >= media_end:
             reason = f"the media ends at {media_end:.2f} s, before this window"
-            sequences = {key: self._reader._extractors[key].empty() for key in self._reader.modalities}
+            sequences = {key: self._reader.extractors[key].empty() for key in self._reader.modalities}
             found = Extraction(sequences, dict.fromkeys(sequences, reason), 0.0)
         else:
             found = self._merge((start, end))
         self._reader.hand_over(Window(number, start, end, found))
+        self._advance()
+
+    def _advance(self) -> None:
+        """Go on to the next window and forget what neither it nor a later one needs."""
         self._current = next(self._waiting, None)
         if self._current is not None:
             for name, stream in self._streams.items():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 DESCRIPTION = "bundle.json"
 WEIGHTS = "weights.safetensors"
+WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.h5", "*.msgpack", "*.pt", "*.pth", "*.onnx")
 INSIDE = "bundle:"
 """How a path begins that is relative to the bundle."""
 
@@ -59,11 +60,13 @@ class Bundle:
         """
         from safetensors.torch import save_file
 
+        from mmsa.encoders.files import pack_encoders
+
         folder.mkdir(parents=True, exist_ok=True)
         save_file({k: v.contiguous() for k, v in self.model.state_dict().items()}, folder / WEIGHTS)
         description = {
             "format": FORMAT,
-            "model": asdict(self.model.config),
+            "model": {**asdict(self.model.config), "encoders": pack_encoders(self.model.config.encoders, folder)},
             "tasks": [task.to_dict() for task in self.tasks],
             "extractors": {key: _pack(spec, folder) for key, spec in self.extractors.items()},
             "corpus": self.corpus,
@@ -86,12 +89,15 @@ def load_bundle(folder: Path) -> Bundle:
     from safetensors.torch import load_file
 
     from mmsa.calibration import Calibration
+    from mmsa.encoders.files import unpack_encoders
+    from mmsa.encoders.spec import EncoderMissingError
     from mmsa.model import ModelConfig, MultimodalModel
 
     data = _read_description(folder)
     try:
         tasks = tuple(task_from_dict(task) for task in data["tasks"])
-        model = MultimodalModel(ModelConfig(**data["model"]))
+        encoders = unpack_encoders(data["model"].get("encoders", {}), folder)
+        model = MultimodalModel(ModelConfig(**{**data["model"], "encoders": encoders}), pretrained=False)
         if model.config.output_dim != sum(task.output_dim for task in tasks):
             raise ValueError(f"{model.config.output_dim} outputs for the tasks {', '.join(t.name for t in tasks)}")
         if len(data["baseline"]) != model.config.output_dim:
@@ -108,6 +114,8 @@ def load_bundle(folder: Path) -> Bundle:
             calibration=Calibration.from_dict(fitted) if (fitted := data.get("calibration")) is not None else None,
             clip_seconds=None if (clips := data.get("clip_seconds")) is None else (clips[0], clips[1], clips[2]),
         )
+    except EncoderMissingError as error:
+        raise UsageError(f"the bundle {folder}: {error}") from None
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]  # torch names every tensor that does not fit
         raise UsageError(f"the bundle {folder} is damaged ({reason}): train again, or fetch it again") from None
@@ -128,29 +136,40 @@ def _read_description(folder: Path) -> dict[str, Any]:
 
 def _pack(spec: ExtractorSpec, folder: Path) -> dict[str, Any]:
     """The spec as JSON; local files and folders that its hints name (an encoder's weights) are copied beside it."""
-    hints = {}
-    for key, hint in spec.hints.items():
-        source = Path(hint) if isinstance(hint, str) else None
-        if source is None or not source.exists():
-            hints[key] = hint
-            continue
-        inside = Path("encoders") / f"{spec.fingerprint}-{key}"
-        if source.is_dir():
-            shutil.copytree(source, folder / inside, dirs_exist_ok=True)
-        else:
-            inside = inside / source.name
-            (folder / inside).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, folder / inside)
-        hints[key] = f"{INSIDE}{inside.as_posix()}"
+    weights = "files_sha256" not in spec.parameters  # a tokenizer lies beside weights that it does not need
+    hints = {key: pack_hint(hint, folder, f"{spec.fingerprint}-{key}", weights) for key, hint in spec.hints.items()}
     return replace(spec, hints=hints).to_dict()
+
+
+def pack_hint(hint: object, folder: Path, name: str, weights: bool = True) -> object:
+    """A hint as it stands in a bundle: what lies on this machine is copied in, under `encoders/<name>`.
+
+    Args:
+        hint: a path, or anything else, which stays.
+        folder: of the bundle.
+        name: of the copy.
+        weights: whether those of a model's folder are copied, too.
+    """
+    source = Path(hint) if isinstance(hint, str) else None
+    if source is None or not source.exists():
+        return hint
+    inside = Path("encoders") / name
+    if source.is_dir():
+        left_out = None if weights else shutil.ignore_patterns(*WEIGHT_FILES)
+        shutil.copytree(source, folder / inside, ignore=left_out, dirs_exist_ok=True)
+    else:
+        inside = inside / source.name
+        (folder / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / inside)
+    return f"{INSIDE}{inside.as_posix()}"
 
 
 def _unpack(data: Mapping[str, Any], folder: Path) -> ExtractorSpec:
     spec = ExtractorSpec.from_dict(data)
-    return replace(spec, hints={key: _locate(hint, folder) for key, hint in spec.hints.items()})
+    return replace(spec, hints={key: locate_hint(hint, folder) for key, hint in spec.hints.items()})
 
 
-def _locate(hint: object, folder: Path) -> object:
+def locate_hint(hint: object, folder: Path) -> object:
     """Where a hint's file lies; paths that lead out of the bundle are refused."""
     if not isinstance(hint, str) or not hint.startswith(INSIDE):
         return hint
@@ -167,7 +186,7 @@ def library_versions() -> dict[str, str]:
 
     names = ("mmsa-framework", "torch", "torchaudio", "librosa", "mediapipe", "opencv-contrib-python", "av")
     versions = {"python": platform.python_version()}
-    for name in (*names, "transformers", "numpy", "scikit-learn"):
+    for name in (*names, "transformers", "peft", "numpy", "scikit-learn"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -7,9 +7,13 @@ import sys
 
 import typer
 
-from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, score, sweep, train, ui
+from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, live, score, sweep, train, ui
 from mmsa.commands.console import err, plain
+from mmsa.distributed import current, launched, refuse_launch
 from mmsa.errors import UsageError
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or a polite kill."""
 
 app = typer.Typer(
     add_completion=False,
@@ -17,11 +21,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Sentiment and emotion from video: text, speech and face, fused.",
 )
+
+
+@app.callback()
+def _begin(context: typer.Context) -> None:
+    if context.invoked_subcommand != "train":
+        refuse_launch(f"mmsa {context.invoked_subcommand}")
+
+
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(extract.extract)
 app.command()(benchmark.benchmark)
 app.command()(score.score)
+app.command()(live.live)
 app.command()(sweep.sweep)
 app.command()(heads.heads)
 app.command()(ui.ui)
@@ -36,9 +49,12 @@ def main() -> None:
         app()
     except UsageError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        err.print("Interrupted. What was finished is kept.")
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        if isinstance(ended, SystemExit) and ended.code != INTERRUPTED:  # typer turns an interruption into an exit
+            raise
+        by = "" if launched() == 1 else ", or another process of the training ended: it goes on with --resume latest"
+        err.print(f"Interrupted{by}. What was finished is kept.", soft_wrap=True)
+        sys.exit(INTERRUPTED)
     except RuntimeError as error:
         from extractors import ToolError  # not above: `mmsa --help` need not wait for numpy
 
@@ -53,5 +69,11 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: Exception) -> None:
-    err.print(f"[bold red]Error:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
+    group = current()
+    if group.is_main or not group.main_failed_too():
+        where = "" if group.is_main else f" (process {group.rank} of {group.size})"
+        err.quiet = False
+        err.print(f"[bold red]Error{where}:[/] {plain(str(error))}", highlight=False, soft_wrap=True)
+    if group.is_main and group.size > 1:
+        group.main_failed_too()  # so that the others know that it is said
     sys.exit(2)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mmsa.encoders.config import RAW, EncoderConfig, encoder_mistakes
 from mmsa.errors import UsageError
 from mmsa.loss_config import LossConfig
 
@@ -43,6 +44,8 @@ class TrainConfig(BaseModel):
         modalities: which to use; None takes all that the corpus has.
         tasks: which to learn; None takes the corpus's default ones.
         extractors: by modality; those not named keep their default.
+        encoders: by modality: pretrained encoders that run in front of the head, and may be trained with it (see
+            `mmsa.encoders.config.EncoderConfig`). Other modalities keep their extracted features.
         seed: of weights, dropout and the order of batches.
         epochs: at most so many.
         patience_epochs: stop after so many epochs without a better one.
@@ -63,8 +66,10 @@ class TrainConfig(BaseModel):
         weight_decay: of AdamW.
         clip_norm: largest gradient norm.
         ema_decay: of a moving average of the weights, which is evaluated and kept in their place; 0 is none.
-        precision: of the head while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss scaling, on
-            CUDA. Weights, losses and every evaluation are float32.
+        precision: of head and encoders while training: `"float32"`; `"bf16"`, on any device; or `"fp16"` with loss
+            scaling, on CUDA. Weights, losses and every evaluation are float32.
+        sharding: of a training in several processes: `"none"`, each holds the whole model; or `"full"`, parameters,
+            gradients and optimiser are spread over them, for models too large for one device.
         compile: let `torch.compile` translate the head for training; the first steps take long, later ones less.
         modality_dropout: chance that a modality of a training clip is masked out; the last one never is.
         loss: what is minimised (see `LossConfig`).
@@ -92,6 +97,7 @@ class TrainConfig(BaseModel):
     modalities: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     extractors: dict[str, ExtractorConfig] = Field(default_factory=dict)
+    encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0)
     epochs: Positive = 60
     patience_epochs: Positive = 10
@@ -109,6 +115,7 @@ class TrainConfig(BaseModel):
     clip_norm: float = Field(default=1.0, gt=0)
     ema_decay: Fraction = 0.0
     precision: Literal["float32", "bf16", "fp16"] = "float32"
+    sharding: Literal["none", "full"] = "none"
     compile: bool = False
     modality_dropout: Fraction = 0.2
     loss: LossConfig = Field(default_factory=LossConfig)
@@ -137,8 +144,19 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} belongs to schedule: {kind}, which is {self.schedule}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of epochs: {self.epochs}")
+        if self.sharding == "full" and (self.compile or self.precision == "fp16"):
+            raise ValueError("sharding: full goes with neither compile nor precision: fp16; bf16 is fine")
         if self.checkpoint_steps is not None and not self.checkpoints:
             raise ValueError("checkpoint_steps needs checkpoints: true")
+        return self
+
+    @model_validator(mode="after")
+    def _encoders_fit(self) -> Self:
+        mistakes = encoder_mistakes(self.encoders, self.extractors)
+        unused = sorted(set(self.encoders) - set(self.modalities or self.encoders))
+        mistakes += [f"encoders.{key} has no effect: {key} is not among the modalities" for key in unused]
+        if mistakes:
+            raise ValueError("; ".join(mistakes))
         return self
 
     def extractor(self, modality: str) -> ExtractorConfig:
@@ -147,6 +165,8 @@ class TrainConfig(BaseModel):
         Raises:
             UsageError: none is configured.
         """
+        if modality in self.encoders:
+            return ExtractorConfig(name=RAW[modality], parameters=self.encoders[modality].raw_parameters(modality))
         known = {**DEFAULT_EXTRACTORS, **self.extractors}
         if modality not in known:
             raise UsageError(
@@ -166,9 +186,9 @@ def make_config(file: Path | None = None, options: Mapping[str, Any] | None = No
     Raises:
         UsageError: the file cannot be read, or holds unknown keys or wrong values; all are named at once.
     """
-    data = _read_yaml(file) if file is not None else {}
+    data = read_yaml(file) if file is not None else {}
     for key, value in (options or {}).items():
-        _put(data, key.split("."), value)
+        put_setting(data, key.split("."), value)
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
@@ -201,7 +221,12 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-def _read_yaml(file: Path) -> dict[str, Any]:
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
     import yaml
 
     try:
@@ -217,7 +242,12 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return data
 
 
-def _put(data: dict[str, Any], path: list[str], value: Any) -> None:
+def put_setting(data: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put a value into nested mappings, in place; those on the way are made.
+
+    Raises:
+        UsageError: something on the way is no mapping.
+    """
     for key in path[:-1]:
         inner = data.setdefault(key, {})
         if not isinstance(inner, dict):
@@ -229,7 +259,11 @@ def _put(data: dict[str, Any], path: list[str], value: Any) -> None:
 def _explain(error: Any) -> str:
     path = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        sections: dict[str, type[BaseModel]] = {"extractors": ExtractorConfig, "loss": LossConfig}
+        sections: dict[str, type[BaseModel]] = {
+            "encoders": EncoderConfig,
+            "extractors": ExtractorConfig,
+            "loss": LossConfig,
+        }
         names = list(sections.get(path.split(".")[0] if "." in path else "", TrainConfig).model_fields)
         inside = {} if "." in path else {name: f"loss.{name}" for name in LossConfig.model_fields}
         near = difflib.get_close_matches(str(error["loc"][-1]), [*names, *inside], n=1, cutoff=0.5)

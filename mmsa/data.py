@@ -110,11 +110,27 @@ class SplitData:
         order = np.arange(len(self)) if generator is None else generator.permutation(len(self))
         yield from map(self.batch, cut(order, size))
 
-    def batches_by_length(self, size: int) -> Iterator[Batch]:
-        """All clips once, in batches of like length, smaller ones of long clips; `index` says which they are."""
-        for index in sorted_batches(self.lengths, size):
-            small = cut_parts(self.lengths, index, CPU_PART_STEPS) if self.device.type == "cpu" else [index]
-            yield from map(self.batch, small)
+    def batches_by_length(self, size: int, costs: NDArray[np.int64] | None = None) -> Iterator[Batch]:
+        """All clips once, in batches of like length, smaller ones of long clips; `index` says which they are.
+
+        Args:
+            size: most clips of a batch.
+            costs: see `parts_by_length`.
+        """
+        yield from map(self.batch, self.parts_by_length(size, costs))
+
+    def parts_by_length(self, size: int, costs: NDArray[np.int64] | None = None) -> list[NDArray[np.int64]]:
+        """Positions of the clips of each batch of `batches_by_length`.
+
+        Args:
+            size: most clips of a batch.
+            costs: `(M,)`, what a step of each modality counts; None is 1.
+        """
+        lengths = self.lengths if costs is None else self.lengths * costs
+        batches = sorted_batches(lengths, size)
+        if self.device.type != "cpu":
+            return batches
+        return [small for batch in batches for small in cut_parts(lengths, batch, CPU_PART_STEPS)]
 
     def present(self, index: NDArray[np.int64]) -> NDArray[np.bool_]:
         """`(B, M)`: which clips have which modality, in the order of `tables`."""

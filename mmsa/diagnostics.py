@@ -14,6 +14,7 @@ from mmsa.data import SplitData
 from mmsa.errors import UsageError
 from mmsa.evaluation import Predictions, predict
 from mmsa.model import readable
+from mmsa.sharing import whole_tensor
 from mmsa.steps import clips_not_finite
 from mmsa.tasks import Classification, Regression, Task
 
@@ -76,9 +77,8 @@ def explain_not_finite(
     """
     bad = {key: value for key, value in terms.items() if not np.isfinite(value)}
     if not bad:
-        names = [
-            name for name, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())
-        ]
+        gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+        names = [name for name, value in gradients.items() if not bool(whole_tensor(value).isfinite().all())]
         where = f"the gradient is not finite, although the loss is: first in {_few(names, 'weight')}"
         return f"{where}. {ADVICE}"
     said = ", ".join(f"{key} = {value:.3g}" for key, value in bad.items())
@@ -99,6 +99,10 @@ def _where(model: MultimodalModel, data: SplitData, parts: Sequence[Index]) -> s
                     rows = (~sequence.values.isfinite()).flatten(1).any(dim=1)
                     if bool(rows.any()):
                         return f"the features of {key} are not, in {_clips(data, part, rows)}; extract them again"
+                for key, sequence in model.encode(batch.inputs).items():
+                    rows = (~sequence.values.isfinite()).flatten(1).any(dim=1)
+                    if bool(rows.any()):
+                        return f"what the encoder of {key} makes of it is not, in {_clips(data, part, rows)}. {ADVICE}"
                 rows = _bad_rows(model(batch.inputs))
                 if not bool(rows.any()):
                     continue

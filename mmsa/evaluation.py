@@ -15,6 +15,7 @@ from mmsa.data import SplitData
 from mmsa.losses import Objective
 from mmsa.metrics import ClassReport, compute_metrics, per_class
 from mmsa.model import MultimodalModel, split_outputs
+from mmsa.sharing import share_batches
 from mmsa.tasks import Task
 
 
@@ -57,6 +58,8 @@ def predict(
 ) -> Predictions:
     """Run a model over a split in evaluation mode.
 
+    Processes that train together share the batches; each has all predictions in the end.
+
     Args:
         model: moved to `device` already.
         data: the split.
@@ -69,18 +72,18 @@ def predict(
     model.eval()
     outputs: list[torch.Tensor] = []
     weights: dict[str, list[torch.Tensor]] = {}
-    places: list[torch.Tensor] = []
+    shares = share_batches(data.parts_by_length(batch_size, model.step_costs(list(data.tables))), model)
     with torch.no_grad():
-        for batch in data.batches_by_length(batch_size):
-            batch = batch.to(device)
+        for index in shares.own:
+            batch = data.batch(index).to(device)
             kept = {key: seq for key, seq in batch.inputs.items() if modalities is None or key in modalities}
             output = model(kept)
-            places.append(batch.index)
             outputs.append(output.prediction)
             for key, weight in output.weights.items():
                 weights.setdefault(key, []).append(weight)
-    back = torch.cat(places).argsort()
-    prediction = torch.cat(outputs)[back].cpu()
+    computed = {"": torch.cat(outputs), **{key: torch.cat(parts) for key, parts in weights.items()}}
+    found = {key: value.cpu() for key, value in shares.in_order(computed).items()}
+    prediction = found.pop("")
     parts = split_outputs(tasks, prediction)
     labels = {key: torch.from_numpy(label).to(device) for key, label in data.labels.items()}
     # Over the whole split at once: a mean of batch means would weigh clips by their batch where labels are missing.
@@ -93,7 +96,7 @@ def predict(
         outputs={key: part.numpy() for key, part in parts.items()},
         labels=dict(data.labels),
         loss=float(loss),
-        weights={key: torch.cat(parts)[back].cpu().numpy() for key, parts in weights.items()},
+        weights={key: value.numpy() for key, value in found.items()},
     )
 
 

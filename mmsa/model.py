@@ -6,13 +6,19 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion import FusionHead, FusionOutput, ModalitySequence, common_grid, head_class
 from fusion.grid import shared_steps
 from mmsa.data import SplitData
+from mmsa.encoders import build_encoder
+from mmsa.encoders.moments import encoder_moments
+from mmsa.encoders.spec import specs_of
 from mmsa.errors import UsageError
+from mmsa.steps import Moments
 from mmsa.tasks import Classification, MultiLabel, Task
 
 CLAMP = 10.0
@@ -25,10 +31,11 @@ class ModelConfig:
 
     Attributes:
         head: short name of the fusion head.
-        input_dims: features per modality.
+        input_dims: features per modality, as the head sees them: hidden states where there is an encoder.
         output_dim: number of outputs.
         head_options: keyword arguments of the head.
         grid_steps: steps of the common grid, used when the head needs alignment; None for features that are aligned.
+        encoders: by modality, those that run in front of the head (`mmsa.encoders.spec.EncoderSpec.to_dict`).
     """
 
     head: str
@@ -36,6 +43,13 @@ class ModelConfig:
     output_dim: int
     head_options: dict[str, Any] = field(default_factory=dict)
     grid_steps: int | None = 32
+    encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides the model's numbers, beside its weights; where weights were found is no part of it."""
+        found = {key: value for key, value in vars(self).items() if key != "encoders"}
+        encoders = {key: spec.identity() for key, spec in specs_of(self.encoders).items()}
+        return {**found, "encoders": encoders} if encoders else found
 
 
 class Normaliser(nn.Module):
@@ -55,7 +69,10 @@ class Normaliser(nn.Module):
 
     def fit(self, data: SplitData, modality: str) -> None:
         """Read the training split once, in double precision; constant features keep scale 1."""
-        sums = data.moments(modality)
+        self.adopt(data.moments(modality))
+
+    def adopt(self, sums: Moments) -> None:
+        """Take mean and standard deviation from sums over steps."""
         mean = sums.total / max(sums.count, 1)
         variance = (sums.squares / max(sums.count, 1) - mean**2).clamp(min=0)
         constant = variance <= 1e-10 * (1 + mean**2)
@@ -71,27 +88,62 @@ class Normaliser(nn.Module):
 class MultimodalModel(nn.Module):
     """From feature sequences, as extractors give them, to predictions.
 
+    Where a modality has an encoder, extractors give what it reads and the encoder the features.
+
     Args:
-        config: head and sizes.
+        config: head, sizes and encoders.
+        pretrained: see `mmsa.encoders.build_encoder`.
 
     Raises:
-        UsageError: the head does not take these options.
+        UsageError: the head does not take these options, or an encoder cannot be had.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, *, pretrained: bool = True) -> None:
         super().__init__()
         self.config = config
         self.normalisers = nn.ModuleDict({key: Normaliser(dim) for key, dim in sorted(config.input_dims.items())})
         self.head = build_head(config)
+        # Last, so that a head starts from the same weights with and without encoders.
+        specs = specs_of(config.encoders)
+        self.encoders = nn.ModuleDict({key: build_encoder(spec, pretrained=pretrained) for key, spec in specs.items()})
 
     def forward(self, inputs: Mapping[str, ModalitySequence]) -> FusionOutput:
         """Predict a batch; modalities that are left out are missing."""
         output: FusionOutput = self.head(self.prepare(inputs))
         return output
 
+    def fit_normalisers(self, train: SplitData) -> None:
+        """Fit every normaliser on the training split: on its features, or on hidden states of encoders as they start.
+
+        Args:
+            train: on the device of the model, where there are encoders.
+        """
+        for key, normaliser in self.normalisers.items():
+            assert isinstance(normaliser, Normaliser)
+            if key in self.encoders:
+                normaliser.adopt(encoder_moments(self.encoders[key], train, key))  # type: ignore[arg-type]
+            else:
+                normaliser.fit(train, key)
+
+    def step_costs(self, modalities: Sequence[str]) -> NDArray[np.int64]:
+        """`(M,)`: what a step of each modality costs, in steps of a head; more than 1 for what an encoder reads."""
+        specs = specs_of(self.config.encoders)
+        return np.array([specs[key].step_cost if key in specs else 1 for key in modalities], np.int64)
+
     def prepare(self, inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
-        """Normalised inputs, on one grid where the head needs that."""
-        normalised = {key: self.normalisers[key](sequence) for key, sequence in sorted(inputs.items())}
+        """Encoded and normalised inputs, on one grid where the head needs that."""
+        return self.normalise(self.encode(inputs))
+
+    def encode(self, inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+        """Features of every modality: what encoders make of what they read, and the others as they are."""
+        return {
+            key: self.encoders[key](sequence) if key in self.encoders else sequence
+            for key, sequence in sorted(inputs.items())
+        }
+
+    def normalise(self, features: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+        """Normalised features, on one grid where the head needs that."""
+        normalised = {key: self.normalisers[key](sequence) for key, sequence in sorted(features.items())}
         if not self.head.needs_alignment:
             return normalised
         if self.config.grid_steps is not None:

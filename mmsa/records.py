@@ -13,6 +13,7 @@ import numpy as np
 from mmsa.bundle import Bundle, library_versions
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import SPLITS
+from mmsa.distributed import current
 from mmsa.tasks import MultiLabel, Task
 from mmsa.tracking import BUNDLE, Tracker
 
@@ -26,13 +27,16 @@ if TYPE_CHECKING:
 
 def run_params(config: TrainConfig, model: MultimodalModel, shop: Workshop) -> dict[str, object]:
     """Settings, extractors, sizes and versions."""
-    settings = config.model_dump(exclude={"extractors", "head", "loss", "modalities", "tasks"})
+    settings = config.model_dump(exclude={"encoders", "extractors", "head", "loss", "modalities", "tasks"})
     params: dict[str, object] = {**settings, "modalities": "+".join(model.config.input_dims)}
     params["tasks"] = "+".join(task.name for task in shop.tasks)
     params.update({f"loss.{key}": value for key, value in config.loss.model_dump().items()})
     params.update({f"head.{key}": value for key, value in config.head.items()})
     params.update({f"extractor.{key}": spec.to_json() for key, spec in shop.specs.items()})
+    for key, own in config.encoders.items():
+        params.update({f"encoder.{key}.{name}": value for name, value in own.model_dump().items()})
     params["parameters"] = sum(p.numel() for p in model.parameters())
+    params["parameters.trained"] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     params.update({f"clips.{split}": len(shop.corpus.split(split)) for split in SPLITS})
     params.update({f"version.{key}": value for key, value in library_versions().items()})
     return params
@@ -65,6 +69,17 @@ def note_tag(notes: Sequence[str]) -> dict[str, str]:
     return {"mlflow.note.content": "\n\n".join(notes)} if notes else {}
 
 
+def split_notes(history: History) -> list[str]:
+    """What a reader must know of a run whose losses several processes could not make together."""
+    if not history.split_losses:
+        return []
+    return [
+        f"Trained in {current().size} processes: the head's own losses ({', '.join(history.split_losses)}) were made "
+        "by each process of its own clips of a batch, not of the whole batch, so that the result is not that of one "
+        "process"
+    ]
+
+
 def warning_tag(warnings: Sequence[str]) -> dict[str, str]:
     """The tag that runs with a warning are found by."""
     return {"mmsa.warnings": "\n".join(warnings)} if warnings else {}
@@ -83,6 +98,7 @@ def log_artifacts(
     """Bundle, pictures, tables and configuration."""
     from mmsa.evaluation import write_per_class
     from mmsa.pictures import draw_all
+    from mmsa.serving.flavor import write_flavor
 
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -97,6 +113,7 @@ def log_artifacts(
             calibration,
             clip_seconds(shop),
         )
+        write_flavor(folder / BUNDLE, bundle)
         bundle.save(folder / BUNDLE)
         pictures = folder / "pictures"
         pictures.mkdir()

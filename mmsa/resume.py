@@ -15,6 +15,8 @@ import numpy as np
 from mmsa.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
+from mmsa.distributed import current
+from mmsa.encoders.spec import bases_of
 from mmsa.errors import UsageError
 from mmsa.features import FeatureTable
 from mmsa.paths import cache_dir
@@ -60,12 +62,17 @@ def open_checkpoints(run_id: str, config: TrainConfig, shop: Workshop, device: t
     """Where a run's checkpoint belongs; None where none is wanted."""
     if not config.checkpoints:
         return None
-    return Checkpoints(
+    own = Checkpoints(
         checkpoint_folder(run_id),
         identity(config, shop),
         environment(device),
         every_updates=config.checkpoint_steps,
     )
+    if current().size == 1:
+        return own
+    from mmsa.following import SharedCheckpoints
+
+    return SharedCheckpoints(own, current())
 
 
 def checkpoint_notes(checkpoints: Checkpoints | None, found: Checkpoint | None) -> list[str]:
@@ -89,6 +96,7 @@ def identity(config: TrainConfig, shop: Workshop) -> dict[str, Any]:
         "configuration": json.loads(config.model_dump_json()),
         "corpus": _corpus_digest(shop.corpus),
         "features": {key: _table_digest(table) for key, table in sorted(shop.tables.items())},
+        **({"encoders": bases_of(config.encoders)} if config.encoders else {}),
     }
 
 
@@ -101,6 +109,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
+        "processes": current().size,
         "device": device.type,
         "machine": platform.machine(),
     }

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import SPLITS
+from mmsa.distributed import current, join
+from mmsa.errors import UsageError
 from mmsa.tracking import Tracker, ensure_experiment, find_bundle, open_run
 from mmsa.workshop import Workshop, choose_device, model_config, open_workshop
 
@@ -88,8 +90,9 @@ def train(
 
     Args:
         config: None trains late fusion on the demo corpus.
-        on_epoch: called after each epoch.
-        on_start: called with the run's id, and with 0.
+        on_epoch: called after each epoch; of processes that were launched together (see `mmsa.distributed`), in the
+            main one.
+        on_start: called with the run's id, and with 0; in the main process.
 
     Raises:
         UsageError: the configuration asks for what cannot be done.
@@ -121,9 +124,15 @@ def train_seeds(
     """
     from mmsa.model import check_options
 
+    group = join()
+    if group.size > 1 and processes > 1:
+        raise UsageError(
+            f"{processes} seeds side by side (--jobs) are {processes} trainings, but {group.size} processes were "
+            "launched to share each: leave --jobs out, or start without torchrun or accelerate"
+        )
     device = choose_device(config.device)
     check_options(config.fusion, config.head)
-    shop = open_workshop(config)
+    shop = group.in_turns(lambda: open_workshop(config))
     if min(processes, len(seeds)) > 1:
         ensure_experiment(config.experiment or f"mmsa-{shop.corpus.name}")
         yield from _side_by_side(config, seeds, processes)
@@ -179,9 +188,9 @@ def resume(
     """
     from mmsa.resume import find_unfinished
 
-    found = find_unfinished(run)
+    found = join().share(lambda: find_unfinished(run))
     device = choose_device(found.config.device)
-    shop = open_workshop(found.config)
+    shop = current().in_turns(lambda: open_workshop(found.config))
     return train_on(found.config, shop, device=device, on_epoch=on_epoch, on_start=on_start, resumed=found.id)
 
 
@@ -209,25 +218,60 @@ def train_on(
     import torch
 
     from mmsa.model import MultimodalModel
-    from mmsa.resume import open_checkpoints, reopen_run
+    from mmsa.resume import identity
 
+    group = current()
+    if group.size > 1:
+        group.must_agree(identity(config, shop))
     torch.manual_seed(config.seed)
     model = MultimodalModel(model_config(config, shop))
     with ExitStack() as stack:
-        if resumed is None:
-            run = stack.enter_context(_new_run(config, shop, model, parent))
-            checkpoints = open_checkpoints(run.run_id, config, shop, device)
-            if checkpoints is not None:
-                stack.enter_context(checkpoints.locked())
-        else:
-            checkpoints = open_checkpoints(resumed, config, shop, device)
-            if checkpoints is not None:
-                stack.enter_context(checkpoints.locked())
-            run = stack.enter_context(reopen_run(resumed))
+        stack.enter_context(group.stopping_together())
+        run, checkpoints = _open(config, shop, model, device, parent, resumed, stack)
+        if not group.is_main:
+            on_epoch = on_start = None
         result = _train(config, shop, model, run, checkpoints, device, on_epoch, on_start)
     if checkpoints is not None:
         checkpoints.delete()
     return result
+
+
+def _open(
+    config: TrainConfig,
+    shop: Workshop,
+    model: MultimodalModel,
+    device: torch.device,
+    parent: str | None,
+    resumed: str | None,
+    stack: ExitStack,
+) -> tuple[Tracker, Checkpoints | None]:
+    """The run and its checkpoints; of processes that train together the main one opens them."""
+    from mmsa.resume import open_checkpoints, reopen_run
+
+    opened: list[Tracker] = []
+
+    def hold(run_id: str) -> Checkpoints | None:
+        checkpoints = open_checkpoints(run_id, config, shop, device)
+        if checkpoints is not None:
+            stack.enter_context(checkpoints.locked())
+        return checkpoints
+
+    def open_here() -> tuple[str, Checkpoints | None]:
+        if resumed is None:
+            opened.append(stack.enter_context(_new_run(config, shop, model, parent)))
+            return opened[0].run_id, hold(opened[0].run_id)
+        checkpoints = hold(resumed)
+        opened.append(stack.enter_context(reopen_run(resumed)))
+        return resumed, checkpoints
+
+    group = current()
+    if group.size == 1:
+        _, checkpoints = open_here()
+        return opened[0], checkpoints
+    from mmsa.following import FollowingTracker
+
+    run_id = group.share(lambda: open_here()[0])
+    return opened[0] if opened else FollowingTracker(run_id), open_checkpoints(run_id, config, shop, device)
 
 
 def _notes(shop: Workshop) -> list[str]:
@@ -267,11 +311,19 @@ def _train(
     from mmsa.calibration import calibration_metrics, fit_calibration
     from mmsa.diagnostics import diagnose
     from mmsa.evaluation import modality_subsets, predict
-    from mmsa.records import epoch_metrics, log_artifacts, note_tag, result_metrics, run_params, warning_tag
+    from mmsa.records import (
+        epoch_metrics,
+        log_artifacts,
+        note_tag,
+        result_metrics,
+        run_params,
+        split_notes,
+        warning_tag,
+    )
     from mmsa.resume import checkpoint_notes
     from mmsa.training import Epoch, fit
 
-    run.params(run_params(config, model, shop))
+    run.params({**run_params(config, model, shop), "processes": current().size})
     found = checkpoints.load() if checkpoints is not None else None
     before = [Epoch(**epoch) for epoch in found.facts["epochs"]] if found is not None else []
     for epoch in before:  # a kill may have come between an epoch's checkpoint and its metrics
@@ -310,10 +362,11 @@ def _train(
     results |= {f"test/{key}": value for key, value in honesty.items()}
     results |= {"train_seconds": seconds, "epochs": len(history.epochs), "best_epoch": history.best}
     run.metrics(results, step=history.best)
-    notes = [*_notes(shop), *checkpoint_notes(checkpoints, found), *findings.warnings]
+    notes = [*_notes(shop), *checkpoint_notes(checkpoints, found), *split_notes(history), *findings.warnings]
     run.tags(note_tag(notes) | warning_tag(findings.warnings))
     baseline = _mean_prediction(model, shop, device, calibration)
-    log_artifacts(run, model, shop, predictions, history, config, baseline, calibration)
+    if current().is_main:
+        log_artifacts(run, model, shop, predictions, history, config, baseline, calibration)
     return Run(
         id=run.run_id,
         experiment=_experiment(config, shop),

@@ -65,7 +65,7 @@ class MovingAverage:
     """An exponential moving average of a module's weights, which is evaluated and kept in their place.
 
     After update `n` (from 1), `average <- d * average + (1 - d) * weights` with `d = min(decay, n / (n + 9))`, so that
-    the random start is soon forgotten. Buffers are not averaged: they are the module's own.
+    the random start is soon forgotten. Frozen weights have none. Buffers are not averaged: they are the module's own.
 
     Args:
         module: whose parameters.
@@ -75,7 +75,7 @@ class MovingAverage:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.parameters = dict(module.named_parameters())
+        self.parameters = {name: own for name, own in module.named_parameters() if own.requires_grad}
         self.average = {name: value.detach().clone() for name, value in self.parameters.items()}
 
     @torch.no_grad()

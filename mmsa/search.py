@@ -29,6 +29,9 @@ FIXED = {
 }
 """Settings that cannot be searched, and why."""
 
+RAW_SETTINGS = ("model", "revision", "frames_per_second")
+"""Settings of an encoder that decide what it reads."""
+
 USUAL: Mapping[str, Parameter] = {
     "learning_rate": Parameter(low=1e-4, high=1e-2, log=True),
     "weight_decay": Parameter(low=1e-4, high=1e-1, log=True),
@@ -107,6 +110,8 @@ def _head_option(key: str) -> str | None:
 
 def _check_searchable(key: str) -> None:
     section = key.split(".")[0]
+    if section == "encoders" and key.rpartition(".")[2] in RAW_SETTINGS:
+        raise UsageError(f"search.parameters.{key} cannot be searched: what encoders read is made once for all trials")
     if section in FIXED:
         raise UsageError(f"search.parameters.{key}: {section} cannot be searched: {FIXED[section]}")
     if section not in TrainConfig.model_fields:

@@ -39,10 +39,10 @@ def client() -> MlflowClient:
         UsageError: the store does not answer.
     """
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")  # a machine without git is fine
-    _quieten()
     from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
+    quieten()
     if is_default_store():
         STORE.mkdir(exist_ok=True)
     try:
@@ -53,7 +53,7 @@ def client() -> MlflowClient:
         ) from (None)
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """MLflow tells about every schema migration of a new store; only warnings matter to a user."""
     import logging
 

@@ -18,10 +18,12 @@ from mmsa.checkpoint import Checkpoint, Checkpoints, random_state, restore_rando
 from mmsa.config import TrainConfig
 from mmsa.data import SplitData, target_matrix
 from mmsa.diagnostics import check_features
+from mmsa.distributed import current
 from mmsa.evaluation import predict
 from mmsa.losses import Objective
 from mmsa.model import MultimodalModel
 from mmsa.selection import Selection
+from mmsa.sharing import is_sharded
 from mmsa.tasks import Task
 from mmsa.trainer import Index, Trainer, Update
 
@@ -56,10 +58,13 @@ class History:
     Attributes:
         epochs: one entry per epoch.
         best: number of the epoch whose weights were kept.
+        split_losses: names of losses that each process made of its own clips of a batch alone, so that they are not
+            those of one process.
     """
 
     epochs: tuple[Epoch, ...]
     best: int
+    split_losses: tuple[str, ...] = ()
 
 
 def fit(
@@ -93,13 +98,14 @@ def fit(
     """
     check_features(train, "train")
     check_features(valid, "valid")
-    for key in model.config.input_dims:
-        model.normalisers[key].fit(train, key)  # type: ignore[operator]
     model.to(device)
+    model.fit_normalisers(train)
+    current().same_weights(model)
     with _denormals_flushed():
         loop = _Loop(model, train, valid, tasks, config, device, checkpoints)
         history = loop.run(on_epoch)
     _fit_after_training(model, valid, tasks, device, config.batch_size)
+    current().same_weights(model)
     model.eval()
     return history
 
@@ -129,12 +135,14 @@ class _Loop:
         device: torch.device,
         checkpoints: Checkpoints | None,
     ) -> None:
-        self.model, self.train, self.valid, self.tasks = model, train, valid, tuple(tasks)
+        self.result = model
+        self.model = _spread(model) if config.sharding == "full" else model
+        self.train, self.valid, self.tasks = train, valid, tuple(tasks)
         self.config, self.device, self.checkpoints = config, device, checkpoints
         self.selection = Selection(config.select, self.tasks)
         self.objective = Objective(tasks, config.loss, train.labels).to(device)
         updates = math.ceil(math.ceil(len(train) / config.batch_size) / config.accumulate)
-        self.trainer = Trainer(model, self.objective, train, config, device=device, updates_per_epoch=updates)
+        self.trainer = Trainer(self.model, self.objective, train, config, device=device, updates_per_epoch=updates)
         self.epochs: list[Epoch] = []
         self.running = _Running()
         self.best, self.best_cost = 0, math.inf
@@ -147,8 +155,8 @@ class _Loop:
         """All epochs; leaves the best one's weights in the model."""
         while len(self.epochs) < self.config.epochs and len(self.epochs) - self.best < self.config.patience_epochs:
             on_epoch(self._epoch())
-        self.model.load_state_dict(self.best_state)
-        return History(tuple(self.epochs), self.best)
+        self.result.load_state_dict(self.best_state)
+        return History(tuple(self.epochs), self.best, tuple(sorted(self.trainer.split_losses)))
 
     def _plan(self, number: int) -> list[list[Index]]:
         """The updates of an epoch, each as the batches that count as one; the seed and the number decide them."""
@@ -196,10 +204,10 @@ class _Loop:
             found = predict(self.model, self.valid, self.tasks, device=self.device, objective=self.objective)
             metrics = found.metrics(self.tasks)
             cost = self.selection.cost(found.loss, metrics)
-            better = self.best == 0 or cost < self.best_cost
+            better = current().decide(self.best == 0 or cost < self.best_cost)
             if better:
                 self.best, self.best_cost = number, cost
-                self.best_state = copy.deepcopy(self.model.state_dict())
+                self.best_state = copy.deepcopy(_whole_state(self.model))
         return found.loss, metrics, better
 
     def _is_due(self, updates: int) -> bool:
@@ -262,6 +270,24 @@ class _Running:
     def progress(self) -> dict[str, float]:
         norm = self.norms / self.finite if self.finite else math.nan
         return {"learning_rate": self.rates / self.updates, "gradient_norm": norm}
+
+
+def _spread(model: MultimodalModel) -> MultimodalModel:
+    """A copy of it that is spread over the processes."""
+    from mmsa.sharding import check_sharding, sharded_copy
+
+    check_sharding(current())
+    return sharded_copy(model)
+
+
+def _whole_state(model: MultimodalModel) -> dict[str, Tensor]:
+    """The state dict, of a model that is spread over processes put together."""
+    state: dict[str, Tensor] = model.state_dict()
+    if not any(map(is_sharded, state.values())):
+        return state
+    from mmsa.sharding import whole
+
+    return whole(state)
 
 
 def _fit_after_training(

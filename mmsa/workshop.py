@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mmsa.config import TrainConfig
 from mmsa.corpora import load_corpus
 from mmsa.corpora.clip import SPLITS, Corpus, Split
+from mmsa.distributed import own_device
 from mmsa.errors import UsageError, unknown
 from mmsa.tasks import Regression, Task
 
@@ -108,7 +109,7 @@ def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, 
 
 
 def choose_device(name: str) -> torch.device:
-    """`"auto"` takes a CUDA device where there is one.
+    """`"auto"` takes a CUDA device where there is one; of processes that train together each takes its own.
 
     Raises:
         UsageError: CUDA is asked for and not there.
@@ -121,7 +122,7 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return own_device(torch.device(name))
 
 
 def model_config(config: TrainConfig, shop: Workshop) -> ModelConfig:
@@ -140,15 +141,19 @@ def sized_config(config: TrainConfig, sizes: Mapping[str, int], tasks: Sequence[
         ValueError: no such head.
     """
     from fusion import head_class
+    from mmsa.encoders.spec import encoder_spec
     from mmsa.model import ModelConfig
 
     kind = head_class(config.fusion)
+    encoders = {key: encoder_spec(key, own) for key, own in sorted(config.encoders.items()) if key in sizes}
+    sizes = {**sizes, **{key: spec.dim for key, spec in encoders.items()}}
     return ModelConfig(
         head=kind.name,
         input_dims=dict(sorted(sizes.items())),
         output_dim=sum(task.output_dim for task in tasks),
         head_options={**_options_from_tasks(kind, tasks), **config.head},
         grid_steps=config.grid_steps,
+        encoders={key: spec.to_dict() for key, spec in encoders.items()},
     )
 
 

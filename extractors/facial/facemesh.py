@@ -28,10 +28,11 @@ _COMPACT = (
     *(129, 358, 205, 425, 152, 172, 397),
 )
 _SUBSETS = ("compact", "all", "none")
+_WHICH = ("first", "largest")
 
 
 class FaceMesh(VisionExtractor):
-    """What the most prominent face does: one step per sampled frame in which a face is found.
+    """What one face does: one step per sampled frame in which a face is found.
 
     - **Head pose**: yaw, pitch, roll (`extractors.facial.head_pose`); position of the face relative to the
       frame's middle and its size, in longer frame sides.
@@ -39,6 +40,10 @@ class FaceMesh(VisionExtractor):
     - **Landmarks**: with pose, position and size taken out; x to the image's right and y up, in distances between
       the outer eye corners. `landmarks="compact"` keeps 27 that expressions move, x and y; `"all"` keeps the 478
       with depth; `"none"` keeps none.
+
+    Of several faces, `faces="first"` takes the one that MediaPipe is surest of and stays with it until it is lost.
+    `faces="largest"` looks for all in every frame and follows the largest, see `LargestFace`: another one takes over
+    only when it is a quarter larger.
 
     Frames without a face give no step. Tracking starts afresh with each clip, so a clip's features do not depend
     on what was processed before.
@@ -50,6 +55,7 @@ class FaceMesh(VisionExtractor):
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit.
         landmarks: `"compact"`, `"all"` or `"none"`.
+        faces: `"first"` or `"largest"`.
         min_detection_confidence: below this a detection is no face.
         min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
         landmarker_path: a `face_landmarker.task` file.
@@ -74,6 +80,7 @@ class FaceMesh(VisionExtractor):
         frames_per_second: float = 10.0,
         max_side_pixels: int = 1280,
         landmarks: str = "compact",
+        faces: str = "first",
         min_detection_confidence: float = 0.5,
         min_tracking_confidence: float = 0.5,
         landmarker_path: str | None = None,
@@ -85,9 +92,11 @@ class FaceMesh(VisionExtractor):
         check_range("min_tracking_confidence", min_tracking_confidence, 0.0, 1.0)
         if landmarks not in _SUBSETS:
             raise ValueError(f"landmarks must be one of {_SUBSETS}, not {landmarks!r}")
+        if faces not in _WHICH:
+            raise ValueError(f"faces must be one of {_WHICH}, not {faces!r}")
         self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
         self._confidences = (float(min_detection_confidence), float(min_tracking_confidence))
-        self._subset = landmarks
+        self._subset, self._largest = landmarks, faces == "largest"
         self._task = None if landmarker_path is None else _checked_task(Path(landmarker_path), landmarker_sha256)
         self.names = (*_POSE_NAMES, *EXPRESSION_NAMES, *_landmark_names(landmarks))
         parameters: dict[str, Any] = {
@@ -97,6 +106,13 @@ class FaceMesh(VisionExtractor):
             "min_detection_confidence": min_detection_confidence,
             "min_tracking_confidence": min_tracking_confidence,
         }
+        if self._largest and self._task is not None:
+            raise ValueError(
+                "faces='largest' needs FaceMesh and its detector, which a landmarker_path replaces: set faces='first', "
+                "or leave landmarker_path out"
+            )
+        if self._largest:  # features of before there was a choice keep their fingerprint
+            parameters["faces"] = faces
         hints = {}
         if self._task is not None:
             parameters["landmarker_sha256"] = self._task[1]
@@ -109,12 +125,17 @@ class FaceMesh(VisionExtractor):
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
-        return _FaceStream(self, self._open_source())
+        return _FaceStream(self, self.open_source())
 
-    def _open_source(self) -> LandmarkSource:
+    def open_source(self) -> LandmarkSource:
+        """A fresh tracker as `stream` uses it, for those who want the landmarks themselves.
+
+        Raises:
+            ToolError: MediaPipe or a system library that it needs is missing.
+        """
         if self._task is not None:
             return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
-        return open_face_mesh(*self._confidences)
+        return open_face_mesh(*self._confidences, largest=self._largest)
 
     def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
         """Features of one face.

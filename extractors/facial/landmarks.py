@@ -1,4 +1,4 @@
-"""Finding the 478 landmarks of the most prominent face in a frame."""
+"""Finding the 478 landmarks of one face in a frame: the most prominent one, or the largest of several."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from extractors.errors import ToolError
 from extractors.facial.canonical import LANDMARK_COUNT
+from extractors.facial.largest_face import FACES, Box, LargestSource
 from extractors.facial.quiet import quiet_native
-
-Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels."""
 
 # A face found at a distance is looked at through a square this many times its size, so that it can move about.
 _VIEW_FACTOR = 3.0
@@ -100,8 +98,15 @@ def _square_around(box: Box, width: int, height: int) -> Box:
     return x, y, min(width, x + side), min(height, y + side)
 
 
-def open_face_mesh(min_detection_confidence: float, min_tracking_confidence: float) -> LandmarkSource:
+def open_face_mesh(
+    min_detection_confidence: float, min_tracking_confidence: float, *, largest: bool = False
+) -> LandmarkSource:
     """MediaPipe's FaceMesh with refined lips and irises, and its full-range face detector.
+
+    Args:
+        min_detection_confidence: below this a detection is no face.
+        min_tracking_confidence: below this a tracked face counts as lost.
+        largest: look for all faces in every frame and follow the largest, instead of the first that is found.
 
     Raises:
         ToolError: MediaPipe or a system library that it needs is missing, or the wheel no longer carries FaceMesh.
@@ -110,45 +115,55 @@ def open_face_mesh(min_detection_confidence: float, min_tracking_confidence: flo
         solutions = _import_solutions()
         mesh = solutions.face_mesh.FaceMesh(
             refine_landmarks=True,
-            max_num_faces=1,
+            max_num_faces=FACES if largest else 1,
             min_detection_confidence=min_detection_confidence,
             min_tracking_confidence=min_tracking_confidence,
         )
         mesh.process(np.zeros((64, 64, 3), np.uint8))
     detector: list[Any] = []
 
-    def detect(image: NDArray[np.uint8]) -> Box | None:
+    def detections(image: NDArray[np.uint8]) -> Sequence[Any]:
         if not detector:
             with quiet_native():
                 detector.append(solutions.face_detection.FaceDetection(min_detection_confidence, model_selection=1))
                 detector[0].process(np.zeros((64, 64, 3), np.uint8))
-        return _best_box(detector[0].process(image).detections, image)
+        return detector[0].process(image).detections or ()
 
     seen: list[bool] = []
 
-    def find_mesh(image: NDArray[np.uint8]) -> Sequence[Any] | None:
+    def find_meshes(image: NDArray[np.uint8]) -> Sequence[Sequence[Any]]:
         # The graph writes to the error stream when it first runs to its end, on the first face.
         with nullcontext() if seen else quiet_native():
             faces = mesh.process(image).multi_face_landmarks
         if not faces:
-            return None
+            return ()
         seen[:] = [True]
-        return faces[0].landmark  # type: ignore[no-any-return]
+        return [face.landmark for face in faces]
 
     def release() -> None:
         for tool in (mesh, *detector):
             tool.close()
 
+    def find_mesh(image: NDArray[np.uint8]) -> Sequence[Any] | None:
+        return next(iter(find_meshes(image)), None)
+
+    def detect(image: NDArray[np.uint8]) -> Box | None:
+        best = max(detections(image), key=lambda one: one.score[0], default=None)
+        return None if best is None else _box(best, image)
+
+    def detect_all(image: NDArray[np.uint8]) -> Sequence[Box]:
+        return [_box(one, image) for one in detections(image)]
+
+    if largest:
+        return LargestSource(find_meshes, detect_all, _square_around, to_pixels, release)
     return ViewedSource(find_mesh, detect, release)
 
 
-def _best_box(detections: Sequence[Any] | None, image: NDArray[np.uint8]) -> Box | None:
-    if not detections:
-        return None
-    best = max(detections, key=lambda d: d.score[0]).location_data.relative_bounding_box
+def _box(detection: Any, image: NDArray[np.uint8]) -> Box:
+    box = detection.location_data.relative_bounding_box
     height, width = image.shape[:2]
-    left, top = round(best.xmin * width), round(best.ymin * height)
-    return left, top, left + round(best.width * width), top + round(best.height * height)
+    left, top = round(box.xmin * width), round(box.ymin * height)
+    return left, top, left + round(box.width * width), top + round(box.height * height)
 
 
 class TaskSource:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from extractors.base import AudioExtractor, AudioStream, check_range, make_spec
 from extractors.speech.compiled import load_librosa
 from extractors.speech.framing import WindowedStream
+from extractors.speech.functionals import FunctionalsStream, functional_names
 
 _SPECTRAL = (
     "zero_crossing_rate",
@@ -51,6 +52,9 @@ class LibrosaLLD(AudioExtractor):
       of the index; spectral contrast (Jiang et al. 2002) has 6 octave bands from 200 Hz, without librosa's limit that
       depends on the other windows.
 
+    With `functionals_seconds`, a step is no window but a stretch of so many seconds, with mean, standard deviation and
+    the 20th, 50th and 80th percentile of each of these (`extractors.speech.functionals`).
+
     pYIN would give smoother voicing decisions at several hundred times the cost.
 
     Args:
@@ -60,6 +64,7 @@ class LibrosaLLD(AudioExtractor):
         lowest_hz: lowest F0 searched for.
         highest_hz: highest F0 searched for.
         silence_db: windows quieter than this give no step.
+        functionals_seconds: statistics over stretches of this length in the place of the windows; None is the windows.
 
     Raises:
         ValueError: a parameter is out of its range, or two periods of `lowest_hz` do not fit in a window.
@@ -84,6 +89,7 @@ class LibrosaLLD(AudioExtractor):
         lowest_hz: float = 60.0,
         highest_hz: float = 500.0,
         silence_db: float = -60.0,
+        functionals_seconds: float | None = None,
     ) -> None:
         check_range("window_seconds", window_seconds, 0.02, 0.2)
         check_range("hop_seconds", hop_seconds, 0.001, window_seconds)
@@ -113,22 +119,29 @@ class LibrosaLLD(AudioExtractor):
             *_SPECTRAL,
             *(f"spectral_contrast_{i}_db" for i in range(_CONTRAST_BANDS + 1)),
         )
-        self.spec = make_spec(
-            self.REGISTRY_NAME,
-            "librosa",
-            self.DEFINITION,
-            {
-                "window_seconds": window_seconds,
-                "hop_seconds": hop_seconds,
-                "mfcc_count": mfcc_count,
-                "lowest_hz": lowest_hz,
-                "highest_hz": highest_hz,
-                "silence_db": silence_db,
-            },
-        )
+        parameters = {
+            "window_seconds": window_seconds,
+            "hop_seconds": hop_seconds,
+            "mfcc_count": mfcc_count,
+            "lowest_hz": lowest_hz,
+            "highest_hz": highest_hz,
+            "silence_db": silence_db,
+        }
+        self._descriptors: LibrosaLLD | None = None
+        self._functionals_seconds = functionals_seconds
+        if functionals_seconds is not None:
+            check_range("functionals_seconds", functionals_seconds, 0.1, 60.0)
+            self._descriptors = LibrosaLLD(**parameters)  # type: ignore[arg-type]
+            self.names = functional_names(self.names)
+            self.context_seconds += functionals_seconds
+            # Only where it is set: what was extracted before there was such a thing stays what it is.
+            parameters["functionals_seconds"] = functionals_seconds
+        self.spec = make_spec(self.REGISTRY_NAME, "librosa", self.DEFINITION, parameters)
 
     def stream(self, first_sample: int = 0) -> AudioStream:
         """A fresh stream; see `AudioExtractor.stream`."""
+        if self._descriptors is not None and self._functionals_seconds is not None:
+            return FunctionalsStream(self._descriptors.stream(first_sample), self._functionals_seconds)
         return WindowedStream(
             self,
             first_sample,

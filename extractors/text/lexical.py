@@ -92,6 +92,7 @@ class Lexical(TextExtractor):
 
     REGISTRY_NAME = "text.lexical"
     DEFINITION = 1
+    languages = ("en",)
 
     def __init__(self, *, hash_dim: int = 64) -> None:
         check_range("hash_dim", hash_dim, 0, 4096)

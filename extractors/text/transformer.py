@@ -49,6 +49,7 @@ class TransformerText(TextExtractor):
 
     REGISTRY_NAME = "text.transformers"
     DEFINITION = 1
+    uses_gpu = True
 
     def __init__(
         self,
@@ -119,19 +120,14 @@ class _Encoder:
     def __init__(self, source: pretrained.Source, layer: int, device: str) -> None:
         import torch
 
-        self._tokenizer = pretrained.load("tokenizer", "AutoTokenizer", source)
-        if not getattr(self._tokenizer, "is_fast", False):
-            raise ToolError(
-                f"{source.name}: its tokenizer cannot tell which characters a piece stands for; give a model with a "
-                "tokenizer.json"
-            )
+        self._tokenizer = load_tokenizer(source)
         model = pretrained.load("weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32)
         if getattr(model.config, "is_encoder_decoder", False):
             model = model.get_encoder()
         chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
         self._model = model.eval().to(chosen)
         self._layer, self._torch, self._chosen = layer, torch, chosen
-        self._length = _window_length(self._tokenizer, model)
+        self._length = window_length(self._tokenizer, model)
 
     def encode(self, texts: Sequence[str], batch_size: int) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """Per text, `(N, D)` hidden states of its pieces and `(N, 2)` the characters each stands for."""
@@ -170,7 +166,7 @@ class _Encoder:
             windows.append(_Window(text, first, encoded["input_ids"][i], special))
             own = [s for s, skip in zip(encoded["offset_mapping"][i], special, strict=True) if not skip]
             spans[text].extend(own[len(spans[text]) - first :])
-        return windows, [_without_spaces(own, text) for own, text in zip(spans, texts, strict=True)]
+        return windows, [without_spaces(own, text) for own, text in zip(spans, texts, strict=True)]
 
     def _forward(self, windows: Sequence[_Window]) -> list[NDArray[np.float32]]:
         torch = self._torch
@@ -189,7 +185,7 @@ class _Encoder:
         return [hidden[i, : len(window.ids)] for i, window in enumerate(windows)]
 
 
-def _without_spaces(spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
+def without_spaces(spans: Sequence[tuple[int, int]], text: str) -> NDArray[np.int64]:
     """Spans moved off the space that byte-level tokenizers count to the piece after it."""
     moved = [(last - len(text[first:last].lstrip()), last) for first, last in spans]
     return np.array(moved, np.int64).reshape(-1, 2)
@@ -225,7 +221,27 @@ def _mean_per_word(
     return (sums[kept] / counts[kept, None]).astype(np.float32), words[kept]
 
 
-def _window_length(tokenizer: Any, model: Any) -> int:
+def load_tokenizer(source: pretrained.Source) -> Any:
+    """The tokenizer of a model.
+
+    Raises:
+        ToolError: it cannot be had, knows no words, or cannot tell which characters a piece stands for.
+    """
+    tokenizer = pretrained.load("tokenizer", "AutoTokenizer", source)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):  # what transformers makes of a folder without its files
+        raise ToolError(
+            f"{source.name}: its tokenizer knows no words: put its files (tokenizer.json, tokenizer_config.json) "
+            "beside config.json"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise ToolError(
+            f"{source.name}: its tokenizer cannot tell which characters a piece stands for; give a model with a "
+            "tokenizer.json"
+        )
+    return tokenizer
+
+
+def window_length(tokenizer: Any, model: Any) -> int:
     """How many tokens, special ones included, the model takes."""
     limits = [512]
     if 0 < tokenizer.model_max_length < 10**6:

@@ -47,21 +47,21 @@ class PerFrameStream(VisionStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         self._flush()
-        first, after = self._index(start_seconds), self._index(min(end_seconds, 1e9))
+        first, after = self.index(start_seconds), self.index(min(end_seconds, 1e9))
         low, high = np.searchsorted(np.array(self._indices, np.int64), [first, after])
         found = self._sequence(int(low), int(high))
         return found, "" if len(found) else self.missing_reason()
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        old = int(np.searchsorted(np.array(self._indices, np.int64), self._index(before_seconds)))
+        old = int(np.searchsorted(np.array(self._indices, np.int64), self.index(before_seconds)))
         del self._rows[:old], self._indices[:old]
 
     def missing_reason(self) -> str:
         """Every frame gives a step, so there was none."""
         return "no frame could be sampled"
 
-    def _index(self, seconds: float) -> int:
+    def index(self, seconds: float) -> int:
         """The first instant whose step has its middle at or after this time."""
         return math.ceil(seconds * self._extractor.frames_per_second - 0.5)
 

@@ -14,7 +14,7 @@ from extractors.base import VisionExtractor, VisionStream, check_range, make_spe
 from extractors.errors import ToolError
 from extractors.vision.per_frame import PerFrameStream
 
-_POOLINGS = ("cls", "mean", "pooled")
+POOLINGS = ("cls", "mean", "pooled")
 _PROBE_SIDE = 64
 
 
@@ -50,6 +50,7 @@ class TransformerVision(VisionExtractor):
     REGISTRY_NAME = "vision.transformers"
     DEFINITION = 1
     rolling = True
+    uses_gpu = True
 
     def __init__(
         self,
@@ -66,14 +67,14 @@ class TransformerVision(VisionExtractor):
         check_range("frames_per_second", frames_per_second, 0.1, 120.0)
         check_range("max_side_pixels", max_side_pixels, 64, 8192)
         check_range("batch_size", batch_size, 1, 4096)
-        if pooling not in _POOLINGS:
-            raise ValueError(f"pooling must be one of {_POOLINGS}, not {pooling!r}")
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling must be one of {POOLINGS}, not {pooling!r}")
         self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
         self._pooling, self._batch_size, self._device = pooling, int(batch_size), device
         found = pretrained.find(model, revision, weights_sha256)
         self._source = found.source
-        self._encoder: _Encoder | None = None
-        self.names = tuple(f"hidden_{i}" for i in range(_width(found.config, model)))
+        self._encoder: ImageEncoder | None = None
+        self.names = tuple(f"hidden_{i}" for i in range(encoder_width(found.config, model)))
         parameters = {
             **found.identity,
             "pooling": pooling,
@@ -89,14 +90,14 @@ class TransformerVision(VisionExtractor):
             ToolError: the weights or the image processor cannot be had, or the model has not what `pooling` asks for.
         """
         if self._encoder is None:
-            encoder = _Encoder(self._source, self._pooling, self._device)
+            encoder = ImageEncoder(self._source, self._pooling, self._device)
             encoder.check(len(self.names))
             self._encoder = encoder
         return PerFrameStream(self, self._encoder.encode, self._batch_size)
 
 
-class _Encoder:
-    """Image processor and model, loaded."""
+class ImageEncoder:
+    """Image processor and encoder, loaded; see `TransformerVision` for the arguments."""
 
     def __init__(self, source: pretrained.Source, pooling: str, device: str) -> None:
         import torch
@@ -129,7 +130,7 @@ class _Encoder:
         if first.shape[1] != width:
             raise ToolError(
                 f"{self._name}: pooling={self._pooling!r} gives {first.shape[1]} numbers where the configuration "
-                f"announces {width}: set pooling to another of {_POOLINGS}"
+                f"announces {width}: set pooling to another of {POOLINGS}"
             )
         if not np.allclose(first, again, atol=1e-5):
             raise ToolError(
@@ -174,7 +175,7 @@ class _Encoder:
         return hidden[:, 0]
 
     def _lacks(self, what: str) -> ToolError:
-        return ToolError(f"{self._name}: has {what}: set pooling to another of {_POOLINGS}")
+        return ToolError(f"{self._name}: has {what}: set pooling to another of {POOLINGS}")
 
     def _check_weights(self, missing: Sequence[str]) -> None:
         """Layers that the checkpoint lacks hold random numbers; a pooling layer that is not used may."""
@@ -182,11 +183,20 @@ class _Encoder:
         if needed:
             raise ToolError(
                 f"{self._name}: its weights lack {', '.join(needed[:5])}, which would be random: give a checkpoint "
-                f"that holds them, or set pooling to another of {_POOLINGS}"
+                f"that holds them, or set pooling to another of {POOLINGS}"
             )
 
 
-def _width(config: Any, model: str) -> int:
+def encoder_width(config: Any, model: str) -> int:
+    """How many numbers an image encoder gives.
+
+    Args:
+        config: its configuration.
+        model: its name, for the error.
+
+    Raises:
+        ToolError: it is no image encoder.
+    """
     vision = getattr(config, "vision_config", config)
     width = getattr(vision, "hidden_size", None) or (getattr(vision, "hidden_sizes", None) or [None])[-1]
     if not isinstance(width, int):

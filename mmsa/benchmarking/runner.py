@@ -192,6 +192,11 @@ def _check_size(entry: HeadEntry, config: TrainConfig) -> None:
 
     if not entry.classical:
         build_head(model_config(config, open_shop(config)))
+    elif config.encoders:
+        raise UsageError(
+            f"row {entry.name!r}: a classical head makes nothing of what the encoder of {', '.join(config.encoders)} "
+            "reads: give it extracted features, such as text.transformers"
+        )
 
 
 @contextmanager

@@ -7,10 +7,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from mmsa.distributed import is_main
 from mmsa.errors import UsageError
 
 out = Console()
 err = Console(stderr=True)
+
+
+def quieten() -> None:
+    """Print nothing where the main one of several launched processes prints."""
+    out.quiet = err.quiet = not is_main()
+
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON lines instead of a table.")]
 

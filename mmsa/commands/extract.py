@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mmsa.commands.console import Json, err, names, out, plain
 from mmsa.errors import UsageError
+from mmsa.words import WordOptions
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
@@ -39,6 +40,13 @@ def extract(
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.", min=1)] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, or float16 for half the disk.")] = None,
     output: Annotated[Path | None, typer.Option(help="For a folder of media: where its features go.")] = None,
+    transcribe: Annotated[
+        str | None, typer.Option(help="For a folder of media: a Whisper for files without a transcript.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="What is spoken: en, english, … Default: heard.")] = None,
+    align: Annotated[
+        str | None, typer.Option(help="For a folder of media: a CTC model for transcripts without times.")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say what the store holds; of CORPUS alone if given.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete what nothing opens any more, and stop.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
@@ -59,7 +67,9 @@ def extract(
     if prune:
         _prune(chosen if corpus is not None else None, yes, as_json)
     elif corpus is not None and _is_media_folder(corpus):
-        _extract_folder(Path(corpus), output, root, chosen, as_json)
+        _extract_folder(Path(corpus), output, root, chosen, WordOptions(transcribe, language, align), as_json)
+    elif transcribe is not None or align is not None or language is not None:
+        raise UsageError("--transcribe, --language and --align are for a folder of media; a corpus has its transcripts")
     elif output is not None:
         raise UsageError(f"--output is for a folder of media; the features of {corpus} go to the feature store")
     else:
@@ -171,7 +181,9 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def _extract_folder(folder: Path, output: Path | None, root: Path | None, config: TrainConfig, as_json: bool) -> None:
+def _extract_folder(
+    folder: Path, output: Path | None, root: Path | None, config: TrainConfig, words: WordOptions, as_json: bool
+) -> None:
     from mmsa.features.choose import build_extractors
     from mmsa.features.files import extract_files, has_sidecar, media_files
     from mmsa.progress import track
@@ -184,9 +196,9 @@ def _extract_folder(folder: Path, output: Path | None, root: Path | None, config
             f"official layout is given by name, with --root {folder}"
         )
     paths = media_files(folder)
-    spoken = ("text",) if any(map(has_sidecar, paths)) else ()
+    spoken = ("text",) if words.transcribe is not None or any(map(has_sidecar, paths)) else ()
     built = build_extractors(config, config.modalities or ("audio", *spoken, "vision"))
-    made = extract_files(paths, folder, output, built, jobs=config.jobs, store_dtype=config.feature_dtype)
+    made = extract_files(paths, folder, output, built, jobs=config.jobs, store_dtype=config.feature_dtype, words=words)
     results = []
     for result in track(made, "Extracting", len(paths)):
         results.append(result)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,13 +19,18 @@ from mmsa.errors import UsageError
 if TYPE_CHECKING:
     from mmsa.scoring import ModalityScore, Score, TaskScore, TaskSummary
     from mmsa.scoring.batch import Recipe
+    from mmsa.scoring.ensemble import Ensemble
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import Input
 
 
 def score(
     run: Annotated[
-        str, typer.Argument(help="MLflow run id, registered model (NAME, NAME:2, NAME@alias), bundle folder, 'latest'.")
+        str,
+        typer.Argument(
+            help="MLflow run id, registered model (NAME, NAME:2, NAME@alias), bundle folder, 'latest'; or "
+            "'pretrained': published classifiers, without any training."
+        ),
     ],
     videos: Annotated[
         list[str] | None,
@@ -33,13 +39,23 @@ def score(
     window: Annotated[float | None, typer.Option(help="Score along time, in windows of so many seconds.")] = None,
     hop: Annotated[float | None, typer.Option(help="Seconds from window to window. Default: half a window.")] = None,
     segments: Annotated[
-        str | None, typer.Option(help="Cut at 'subtitles' or at turns of 'speakers' of the transcript instead.")
+        str | None, typer.Option(help="Cut at 'subtitles', phrases of 'speech' or turns of 'speakers' instead.")
     ] = None,
     smooth: Annotated[
         float | None, typer.Option(help="Smoothing in seconds; 0 is none. Default: half a window's length.")
     ] = None,
     text: Annotated[
-        str | None, typer.Option(help="What is said; without it, a .srt, .vtt or .txt beside the file is read.")
+        str | None, typer.Option(help="What is said; without it, a .srt, .vtt, .ass or .txt beside the file is read.")
+    ] = None,
+    transcribe: Annotated[
+        str | None, typer.Option(help="A Whisper (hub id or folder) for files without a transcript.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="What is spoken: en, english, … Default: heard.")] = None,
+    align: Annotated[
+        str | None, typer.Option(help="A CTC model (hub id or folder) that gives times to transcripts without.")
+    ] = None,
+    save_transcripts: Annotated[
+        Path | None, typer.Option(help="A folder for the transcripts that --transcribe and --align make, as WebVTT.")
     ] = None,
     glob: Annotated[str | None, typer.Option(help="Which files of folders, such as '*.mp4'.")] = None,
     list_: Annotated[list[Path] | None, typer.Option("--list", help="A file with a path a line.")] = None,
@@ -49,7 +65,22 @@ def score(
     format_: Annotated[
         str | None, typer.Option("--format", help="Also write csv, parquet, vtt (with commas) beside the JSON lines.")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes, each with a copy of the model.", min=1)] = 1,
+    report: Annotated[
+        Path | None, typer.Option(help="Folder for an HTML page per input, with player and timeline, and an index.")
+    ] = None,
+    report_media: Annotated[
+        str | None, typer.Option(help="How its pages play media: 'link', 'copy', 'embed'; 'auto' embeds small files.")
+    ] = None,
+    overlay: Annotated[
+        Path | None, typer.Option(help="Folder for videos with face mesh, scores and timeline drawn into them.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Processes, each with a copy of the model; with --ray its workers. Default: 1 / all.", min=1),
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Score on a Ray cluster: local (this machine), auto, or HOST:PORT.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Score again what --output has an error for.")
     ] = False,
@@ -60,17 +91,28 @@ def score(
     trust_extractors: Annotated[
         bool, typer.Option("--trust-extractors", help="Run extractors that are not mmsa's own, named by the model.")
     ] = False,
+    modalities: Annotated[str | None, typer.Option(help="With 'pretrained': which of text,audio,vision.")] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="With 'pretrained': folder of models, each in FOLDER/ORGANISATION/NAME.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="With 'pretrained': YAML file of other classifiers and what their labels mean.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="With 'pretrained': key=value, such as text.weight=2.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score media: sentiment and emotion, over time if asked, and what each modality said and how much it weighed."""
     if output is None and (format_ is not None or retry_failed):
         raise UsageError(f"{'--format' if format_ is not None else '--retry-failed'} needs --output")
 
-    from mmsa.scoring.batch import Recipe, scorer_of
+    from mmsa.scoring.batch import Recipe, score_batch, scorer_of
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather
+    from mmsa.scoring.products import Products
     from mmsa.scoring.timeline import Timeline
-    from mmsa.tracking import find_bundle
+    from mmsa.words import WordOptions
 
     timeline = Timeline(window, hop, segments, smooth)
     inputs = gather(videos or [], lists=list_ or [], glob=glob, text=text, allow_remote=allow_remote)
@@ -78,24 +120,60 @@ def score(
     if cut is not None and not timeline.whole:
         raise UsageError(f"the table cuts {cut.path} itself: leave --window and --segments out, or start and end")
     places = None if output is None else Places(output, names(format_) or ())
-    recipe = Recipe(find_bundle(run).resolve(), timeline, trust_extractors, max_fetch_mb)
+    words = WordOptions(transcribe, language, align, save_transcripts)
+    bundle = _find_model(run, modalities, models, config, set_)
+    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words)
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
-    results = _run(inputs.items, recipe, places, jobs, retry_failed, as_json)
-    if not as_json:
-        _print_results(results)
-        if model["note"]:
-            out.print(f"Note: this model was trained on {model['corpus']}. {plain(model['note'])}")
-    if any(result.error for result in results):
+    score_all = partial(score_batch, jobs=jobs, ray=ray)
+    with Products(report, report_media, overlay, lambda told: err.print(plain(told), highlight=False)) as products:
+        keep = products.add if products.wanted and places is None else None
+        results = _run(inputs.items, recipe, places, score_all, retry_failed, as_json, keep)
+        if not as_json:
+            _print_results(results)
+            if model["note"]:
+                trained = f"this model was trained on {model['corpus']}. " if model["corpus"] else ""
+                out.print(f"Note: {trained}{plain(model['note'])}")
+        whole = products.make(None if places is None else places.rows, recipe, jobs or 1)
+    if not whole or any(result.error for result in results):
         raise typer.Exit(1)
 
 
+def _find_model(
+    run: str, modalities: str | None, models: Path | None, config: Path | None, settings: Sequence[str] | None
+) -> Path | Ensemble:
+    """A bundle's folder, or the published classifiers that are asked for."""
+    from mmsa.scoring.scorer import PRETRAINED
+
+    if run == PRETRAINED:
+        from mmsa.config import parse_settings
+        from mmsa.scoring.ensemble import read_ensemble
+
+        return read_ensemble(config, parse_settings(settings or []), modalities=names(modalities), models=models)
+    given = {"--modalities": modalities, "--models": models, "--config": config, "--set": settings}
+    for option, value in given.items():
+        if value:
+            raise UsageError(
+                f"{option} chooses among published classifiers: it goes with `mmsa score {PRETRAINED}`; a trained "
+                "model is used as it was trained"
+            )
+    from mmsa.tracking import find_bundle
+
+    return find_bundle(run).resolve()
+
+
 def _run(
-    items: Sequence[Input], recipe: Recipe, places: Places | None, jobs: int, retry_failed: bool, as_json: bool
+    items: Sequence[Input],
+    recipe: Recipe,
+    places: Places | None,
+    score_all: Callable[..., Iterator[tuple[Input, Score]]],
+    retry_failed: bool,
+    as_json: bool,
+    keep: Callable[[Score], None] | None = None,
 ) -> list[Score]:
     """Score all, show what is new as JSON where asked, and write; the results in the order of the inputs."""
-    from mmsa.scoring.batch import open_items, score_batch, scorer_of
+    from mmsa.scoring.batch import open_items, scorer_of
     from mmsa.scoring.meter import Meter
     from mmsa.scoring.store import ResultFile, read_scores
 
@@ -105,19 +183,21 @@ def _run(
     def take(identity: str, result: Score) -> None:
         if as_json:
             typer.echo(json.dumps(result.to_dict()))
+        if keep is not None:
+            keep(result)
         # Of a timeline only the summary is shown: a thousand windows a file need not be kept.
         found[identity] = result if len(result.windows) == 1 else replace(result, windows=())
 
     with ExitStack() as stack:
         file = None
         if places is not None:
-            model, options = scorer_of(recipe).model, recipe.timeline.to_dict()
+            model, options = scorer_of(recipe).model, recipe.options
             file = stack.enter_context(ResultFile(places.rows, model, options))
         todo = open_items(items, recipe, file, retry_failed=retry_failed)
         if len(todo) < len(items):
             err.print(f"{len(items) - len(todo)} of {len(items)} are in {places and places.rows} already")
         meter = stack.enter_context(Meter([item for item, _ in todo]))
-        for item, result in score_batch(todo, recipe, jobs=jobs, file=file, progress=meter.within):
+        for item, result in score_all(todo, recipe, file=file, progress=meter.within):
             meter.finished(item)
             take(item.identity, result)
         if places is not None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from mmsa.commands.console import Json, err, names, out, plain, seed_numbers
+from mmsa.commands.console import Json, err, names, out, plain, quieten, seed_numbers
+from mmsa.distributed import join
 
 if TYPE_CHECKING:
     from mmsa.runs import Run
@@ -35,6 +36,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a fusion model, test it, and keep both in MLflow."""
+    quieten()
+    join()
     if resume is not None:
         others = (fusion, corpus, root, modalities, seeds, config, set_, device, jobs if jobs > 1 else None)
         _resume(resume, as_json=as_json, alone=all(value is None for value in others))
@@ -95,7 +98,8 @@ def _say_start(run_id: str, epochs: int) -> None:
 
 def _print_result(run: Run, *, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(_run_dict(run)))
+        if not out.quiet:
+            typer.echo(json.dumps(_run_dict(run)))
         return
     _print_run(run)
     for warning in run.warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -45,6 +46,9 @@ CORPORA = {
     "urfunny-context": "mmsa.corpora.urfunny:load_with_context",
     "yelp": "mmsa.corpora.yelp:load_yelp",
 }
+
+LANGUAGES = {**dict.fromkeys(CORPORA, "en"), "multi_zol": "zh", "sims": "zh", "simsv2": "zh"}
+"""What is said in them, as ISO 639-1 codes; `sims-en` is read in its English translation."""
 """Adapter by corpus name: `"module:function"`, imported at use."""
 
 FOLDERS = {name: name.split("-")[0] for name in CORPORA if "-" in name}
@@ -73,8 +77,10 @@ def load_corpus(name: str, root: Path | str | None = None) -> Corpus:
     if name in RENDERED:
         if root is not None:
             raise UsageError(f"the corpus {name!r} renders itself: leave --root {root} out")
-        return cast(Corpus, adapter())
-    return cast(Callable[[Path], Corpus], adapter)(find_root(name, root))
+        corpus = cast(Corpus, adapter())
+    else:
+        corpus = cast(Callable[[Path], Corpus], adapter)(find_root(name, root))
+    return replace(corpus, language=LANGUAGES.get(name, corpus.language))
 
 
 def _load_own(name: str, root: Path | str | None) -> Corpus:

@@ -72,6 +72,7 @@ class Corpus:
         tasks: what can be learned from the labels; a model is selected on the loss of all those it learns.
         note: one sentence that must be read with any number computed on this corpus, or "".
         default_tasks: names of the tasks that are learned when none are asked for; empty is all of `tasks`.
+        language: ISO 639-1 code of what is said; None where unknown.
         features: by modality, the folder of ready-made features (see `mmsa.precomputed`), in the order of `clips`.
 
     Raises:
@@ -85,6 +86,7 @@ class Corpus:
     note: str = ""
     default_tasks: tuple[str, ...] = ()
     features: Mapping[str, Path] = field(default_factory=dict)
+    language: str | None = None
 
     def __post_init__(self) -> None:
         if not self.clips:

@@ -84,6 +84,7 @@ class Description(BaseModel):
     default_tasks: tuple[str, ...] = ()
     name: Name | None = None
     note: str = ""
+    language: Annotated[str, Field(pattern="^[a-z]{2,3}$")] | None = None
     media_root: Path | None = None
     attributes: tuple[str, ...] = ()
     arrays: dict[Name, str] = Field(default_factory=dict)

@@ -25,6 +25,7 @@ tasks:                      # required; what can be learned from the labels
 default_tasks: [sentiment]  # learned when none are asked for; all of them without this
 name: mine                  # of the corpus; the table's own without this
 note: Staged, not spontaneous.            # shown with every result
+language: en                # ISO 639-1 code of what is said; extractors made for others warn
 media_root: ../videos
 attributes: [camera]        # columns that are only kept
 arrays: {eeg: eeg_file}     # other modalities: the column with each clip's .npy file, (T, D) numbers
@@ -164,6 +165,7 @@ def make_corpus(content: TableContent) -> Corpus:
         tasks=described.task_list(),
         note=described.note,
         default_tasks=described.default_tasks,
+        language=described.language,
         features={
             **{key: folder / path for key, path in described.features.items()},
             **store_arrays(content.name, content.clips, content.arrays),

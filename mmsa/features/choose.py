@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Corpus
 from mmsa.errors import UsageError
+from mmsa.languages import warn_of_mismatches
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], dict[str, Extractor]]:
     """The modalities whose features came with the corpus, and an extractor for each of the others.
 
-    Features that came ready-made are used as they are, unless the configuration names an extractor for their modality.
+    Features that came ready-made are used as they are, unless the configuration names an extractor or an encoder for
+    their modality.
 
     Raises:
-        UsageError: an unknown modality or extractor, or one that cannot be built here.
+        UsageError: an unknown modality or extractor, one that cannot be built here, or an encoder of a modality that
+            the corpus does not have.
+
+    Warns:
+        UserWarning: an extractor is made for another language than the corpus's.
     """
     modalities = config.modalities or modalities_of(corpus)
-    ready = sorted(key for key in modalities if key in corpus.features and key not in config.extractors)
-    return ready, build_extractors(config, set(modalities) - set(ready))
+    if unused := sorted(set(config.encoders) - set(modalities)):
+        raise UsageError(f"encoders.{unused[0]}: the corpus {corpus.name} has only {', '.join(modalities)}")
+    own = {*config.extractors, *config.encoders}
+    ready = sorted(key for key in modalities if key in corpus.features and key not in own)
+    built = build_extractors(config, set(modalities) - set(ready))
+    warn_of_mismatches(built, corpus.language, corpus.name)
+    return ready, built
 
 
 def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str, Extractor]:
@@ -39,6 +50,12 @@ def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str
         built = {key: ex.build(choice.name, **choice.parameters) for key, choice in wanted.items()}
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UsageError(str(error)) from None
+    for key, extractor in built.items():
+        if extractor.raw and key not in config.encoders:
+            raise UsageError(
+                f"extractors.{key}.name: {wanted[key].name} gives what an encoder reads, which says nothing to a head: "
+                f"name the encoder with encoders.{key}.model instead"
+            )
     wrong = [f"{wanted[k].name} makes {e.modality}, not {k}" for k, e in built.items() if e.modality != k]
     if wrong:
         raise UsageError("; ".join(wrong))

@@ -11,17 +11,20 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from extractors.sequence import FeatureSequence
+from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.errors import UsageError
 from mmsa.features.extraction import in_processes
 from mmsa.features.media import MediaIdentity, identify_media
 from mmsa.features.table import StoreDtype, check_dtype, encode, sync, sync_folder
+from mmsa.languages import mismatches
+from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
     from extractors import Extraction, Transcript
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "mmsa.features/1"
 SUFFIX = ".safetensors"
-SIDECARS = (".srt", ".vtt", ".txt")
+SIDECARS = TRANSCRIPT_SUFFIXES
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
@@ -106,10 +109,11 @@ def extract_files(
     *,
     jobs: int | None = None,
     store_dtype: str = "float32",
+    words: WordOptions | None = None,
 ) -> Iterator[FileFeatures]:
     """Write the features of media files, each file's when it is done; what is there already is kept.
 
-    What is said is read from a `.srt`, `.vtt` or `.txt` beside a file.
+    What is said is read from a `.srt`, `.vtt`, `.ass` or `.txt` beside a file.
 
     Args:
         paths: media files.
@@ -118,12 +122,21 @@ def extract_files(
         extractors: by modality.
         jobs: processes; None is one per core.
         store_dtype: how values are kept.
+        words: what is done for files without a transcript, and for transcripts without times.
+
+    Raises:
+        UsageError: a model that `words` names cannot be had.
 
     Yields:
         What became of each, in order; a file that cannot be used has an `error`.
     """
     dtype, media = check_dtype(store_dtype), identify_media(paths)
-    tasks = [_task(path, output / path.relative_to(root), media[path], dtype, extractors) for path in paths]
+    words = words or WordOptions()
+    made_by = word_source(words).identity
+    tasks = [
+        replace(_task(path, output / path.relative_to(root), media[path], dtype, extractors, made_by), words=words)
+        for path in paths
+    ]
     kept = {i: found for i, task in enumerate(tasks) if (found := _kept(task)) is not None}
     todo = [task for i, task in enumerate(tasks) if i not in kept]
     workers = min(jobs or os.cpu_count() or 1, len(todo))
@@ -143,20 +156,34 @@ class _Task:
     identity: str
     transcript: Transcript | None
     error: str | None = None
+    words: WordOptions = field(default_factory=WordOptions)
 
 
 def _task(
-    path: Path, place: Path, media: MediaIdentity, dtype: StoreDtype, extractors: Mapping[str, Extractor]
+    path: Path,
+    place: Path,
+    media: MediaIdentity,
+    dtype: StoreDtype,
+    extractors: Mapping[str, Extractor],
+    made_by: Mapping[str, Any],
 ) -> _Task:
     output, error, transcript = place.with_name(place.name + SUFFIX), None, None
     try:
         transcript = _sidecar(path)
     except (ValueError, OSError) as reason:
         error = f"the transcript beside it cannot be read: {reason}"
-    said = [[s.text, s.start_seconds, s.end_seconds] for s in transcript.segments] if transcript else None
+    said = _said(transcript) if transcript else None
     fingerprints = {key: extractor.spec.fingerprint for key, extractor in sorted(extractors.items())}
-    decided = json.dumps([FORMAT, media.content, said, fingerprints, dtype])
+    decided = json.dumps([FORMAT, media.content, said, fingerprints, dtype, *([made_by] if made_by else [])])
     return _Task(path, output, dtype, hashlib.sha256(decided.encode()).hexdigest(), transcript, error)
+
+
+def _said(transcript: Transcript) -> list[list[Any]]:
+    """What an extractor of text sees of a transcript."""
+    return [
+        [s.text, s.start_seconds, s.end_seconds, *([[w.start_seconds, w.end_seconds] for w in s.words])]
+        for s in transcript.segments
+    ]
 
 
 def _sidecar(path: Path) -> Transcript | None:
@@ -196,7 +223,9 @@ def _make(task: _Task, extractors: Mapping[str, Extractor]) -> FileFeatures:
     if task.error is not None:
         return FileFeatures(task.path, task.output, error=task.error)
     try:
-        found = ex.extract(task.path, extractors, transcript=task.transcript)
+        transcript, told = word_source(task.words).find(task.path, task.transcript or ex.Transcript(), (None, None))
+        found = ex.extract(task.path, extractors, transcript=transcript)
+        found = replace(found, notes=(*found.notes, *told, *mismatches(extractors, transcript.language)))
         _write(task, found, {key: extractor.spec.to_dict() for key, extractor in extractors.items()})
     except (ex.MediaError, UsageError) as error:
         return FileFeatures(task.path, task.output, error=str(error).removeprefix(f"{task.path}: "))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmsa.errors import UsageError
 from mmsa.many import WorkerLostError, run_many
@@ -16,6 +17,10 @@ from mmsa.scoring.results import Score
 from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
 from mmsa.scoring.store import ResultFile, result_key
 from mmsa.scoring.timeline import Timeline
+from mmsa.words import WordOptions
+
+if TYPE_CHECKING:
+    from mmsa.scoring.ensemble import Ensemble
 
 
 @dataclass(frozen=True)
@@ -23,22 +28,37 @@ class Recipe:
     """How every input is scored; it travels to the worker processes.
 
     Attributes:
-        bundle: the model's folder.
+        bundle: the model's folder, or the published classifiers that are used instead.
         timeline: what stretches of a file are scored.
         trust_extractors: see `Scorer`.
         max_fetch_mb: largest file that is fetched from an address.
+        words: what is done for files without a transcript, and for transcripts without times.
     """
 
-    bundle: Path
+    bundle: Path | Ensemble
     timeline: Timeline
     trust_extractors: bool = False
     max_fetch_mb: float = MAX_MEGABYTES
+    words: WordOptions = field(default_factory=WordOptions)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the numbers depend on beside the files and the model."""
+        return scorer_of(self).options(self.timeline)
 
 
 @cache
 def scorer_of(recipe: Recipe) -> Scorer:
     """The scorer of a recipe, loaded once in each process."""
-    return load_scorer(recipe.bundle, trust_extractors=recipe.trust_extractors)
+    words = recipe.words
+    return load_scorer(
+        recipe.bundle,
+        trust_extractors=recipe.trust_extractors,
+        transcribe=words.transcribe,
+        language=words.language,
+        align=words.align,
+        save_transcripts=words.save,
+    )
 
 
 def open_items(
@@ -52,7 +72,7 @@ def open_items(
         file: open; inputs whose rows are in it are left out.
         retry_failed: but not those whose rows tell of an error.
     """
-    digest, options = scorer_of(recipe).model["digest"], recipe.timeline.to_dict()
+    digest, options = scorer_of(recipe).model["digest"], recipe.options
     known = {} if file is None else file.errors
     keyed = [(item, result_key(item, digest, options)) for item in items]
     return [(item, key) for item, key in keyed if key not in known or (retry_failed and known[key])]
@@ -62,7 +82,8 @@ def score_batch(
     items: Sequence[tuple[Input, str]],
     recipe: Recipe,
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
+    ray: str | None = None,
     file: ResultFile | None = None,
     progress: Callable[[Input, float], None] | None = None,
 ) -> Iterator[tuple[Input, Score]]:
@@ -75,12 +96,21 @@ def score_batch(
     Args:
         items: from `open_items`.
         recipe: how they are scored.
-        jobs: processes; each has its own copy of the model and computes with one thread.
+        jobs: processes; each has its own copy of the model and computes with one thread. None is one, or with `ray`
+            as many as the cluster has CPUs.
+        ray: address of a Ray cluster that scores instead, see `mmsa.scoring.ray_batch`.
         file: open; rows are appended to it.
-        progress: called with an input and how far it is, in [0, 1]; within one only with `jobs=1`.
+        progress: called with an input and how far it is, in [0, 1]; within one not with several `jobs`.
     """
     keys = {item.identity: key for item, key in items}
-    for item, score in _score_all([item for item, _ in items], recipe, jobs, progress):
+    todo = [item for item, _ in items]
+    if ray is not None and todo:
+        from mmsa.scoring.ray_batch import score_on_ray
+
+        scores = score_on_ray(todo, recipe, ray, jobs=jobs, progress=progress)
+    else:
+        scores = _score_all(todo, recipe, jobs or 1, progress)
+    for item, score in scores:
         named = finish(score, item, keys[item.identity], recipe)
         if file is not None:
             file.append(named)
@@ -97,7 +127,7 @@ def finish(score: Score, item: Input, key: str, recipe: Recipe) -> Score:
         end_seconds=item.end_seconds,
         extra=dict(item.extra),
         model=scorer_of(recipe).model,
-        options=recipe.timeline.to_dict(),
+        options=recipe.options,
         key=key,
     )
 
@@ -122,7 +152,7 @@ def _score_all(
 def _as_score(item: Input, result: Score | Exception) -> Score:
     if isinstance(result, WorkerLostError):
         return Score(item.path, error=f"tried twice: {result}")
-    return Score(item.path, error=_told(result)) if isinstance(result, Exception) else result
+    return Score(item.path, error=told(result)) if isinstance(result, Exception) else result
 
 
 def _within(item: Input, progress: Callable[[Input, float], None] | None) -> Progress | None:
@@ -141,23 +171,30 @@ def score_input(recipe: Recipe, item: Input, progress: Progress | None = None) -
     try:
         if item.error is not None:
             raise UsageError(item.error)
-        scorer = scorer_of(recipe)
-        score: Callable[..., Score] = partial(
-            scorer.score_clip, timeline=recipe.timeline, text=item.text, span=item.span, progress=progress
-        )
-        if not is_address(item.path):
-            return score(Path(item.path))
-        with fetched(item.path, SIDECARS, recipe.max_fetch_mb) as local:
-            try:
-                found = score(local)
-            except Exception as error:
-                raise UsageError(_told(error).replace(str(local), item.path)) from error
-            return replace(found, path=item.path)
+        with at_hand(item, recipe) as path:
+            found = scorer_of(recipe).score_clip(
+                path, recipe.timeline, text=item.text, span=item.span, progress=progress
+            )
+        return replace(found, path=item.path)
     except Exception as error:  # noqa: BLE001 - one bad input must not end the others
-        return Score(item.path, error=_told(error))
+        return Score(item.path, error=told(error))
 
 
-def _told(error: Any) -> str:
+@contextmanager
+def at_hand(item: Input, recipe: Recipe) -> Iterator[Path]:
+    """The input's file, fetched where it is far away; what is raised about it names the address."""
+    if not is_address(item.path):
+        yield Path(item.path)
+        return
+    with fetched(item.path, SIDECARS, recipe.max_fetch_mb) as local:
+        try:
+            yield local
+        except Exception as error:
+            raise UsageError(told(error).replace(str(local), item.path)) from error
+
+
+def told(error: Any) -> str:
+    """What an error row says of an exception."""
     import extractors as ex
 
     if isinstance(error, UsageError | ex.MediaError):

@@ -6,15 +6,14 @@ All of them are made from results that are complete, and appear whole or not at 
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmsa.errors import UsageError, unknown
+from mmsa.scoring.files import Names, whole_file
 from mmsa.scoring.results import Score, TaskScore, WindowScore
+from mmsa.scoring.stretches import own_stretches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,7 +104,10 @@ def frame(scores: Sequence[Score]) -> pd.DataFrame:
 def write_csv(path: Path, read: Read) -> None:
     """One row per window, in UTF-8."""
     columns = list(find_columns(read()))
-    with _whole(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         for score in read():
@@ -119,7 +121,7 @@ def write_parquet(path: Path, read: Read) -> None:
 
     columns = find_columns(read())
     schema = pa.schema([(name, pa.string() if is_text else pa.float64()) for name, is_text in columns.items()])
-    with _whole(path) as partial, pq.ParquetWriter(partial, schema) as writer:
+    with whole_file(path) as partial, pq.ParquetWriter(partial, schema) as writer:
         waiting: list[dict[str, Any]] = []
         for score in read():
             waiting += ({name: _arrow(record.get(name)) for name in columns} for record in records(score))
@@ -138,17 +140,11 @@ def _arrow(value: Any) -> Any:
 def write_vtt(folder: Path, read: Read) -> None:
     """A WebVTT file per scored input, with its name; of several with one name the later ones get a number."""
     folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
+    names = Names()
     for score in read():
         if score.error is not None:
             continue
-        stem = (score.id.replace("/", "_") if score.id else Path(score.path).stem)[:100]
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        with _whole(folder / f"{name}.vtt") as partial:
+        with whole_file(folder / f"{names.of(score)}.vtt") as partial:
             partial.write_text(to_vtt(score), encoding="utf-8", errors="backslashreplace")
 
 
@@ -160,12 +156,7 @@ def to_vtt(score: Score) -> str:
     """
     scored = [window for window in score.windows if window.smoothed]
     cues = ["WEBVTT\n", f"NOTE {_vtt(Path(score.path).name)}, scored by mmsa\n"]
-    for place, window in enumerate(scored):
-        start, end = window.start_seconds, window.end_seconds
-        if place and scored[place - 1].end_seconds > start:
-            start = (scored[place - 1].end_seconds + start) / 2
-        if place + 1 < len(scored) and end > scored[place + 1].start_seconds:
-            end = (end + scored[place + 1].start_seconds) / 2
+    for window, (start, end) in zip(scored, own_stretches(scored), strict=True):
         if round(end, 3) > round(start, 3):
             cues.append(f"{_clock(start)} --> {_clock(end)}\n{_vtt(_cue(window))}\n")
     return "\n".join(cues)
@@ -247,20 +238,3 @@ class Places:
                     ) from None
                 made.append(path)
         return made
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside the wanted one that takes its place when it is complete."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    partial = Path(name)
-    try:
-        yield partial
-        os.fsync(handle)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.fchmod(handle, 0o666 & ~mask)
-        partial.replace(path)
-    finally:
-        os.close(handle)
-        partial.unlink(missing_ok=True)

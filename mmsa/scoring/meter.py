@@ -29,6 +29,7 @@ class Meter:
         self._weights = {item.identity: _weight(item) for item in items}
         self._total = sum(self._weights.values())
         self._count, self._done, self._finished = len(items), 0.0, 0
+        self._begun: dict[str, float] = {}
         self._label, self._began, self._told = label, time.monotonic(), time.monotonic()
         self._console = Console(stderr=True)
         columns = (
@@ -59,16 +60,19 @@ class Meter:
         return f"{self._finished}/{self._count}"
 
     def within(self, item: Input, share: float) -> None:
-        """An input is not finished, but so far."""
-        self._show(self._done + share * self._weights[item.identity])
+        """An input is not finished, but so far; several may be under way."""
+        self._begun[item.identity] = share * self._weights[item.identity]
+        self._show()
 
     def finished(self, item: Input) -> None:
         """An input is finished."""
+        self._begun.pop(item.identity, None)
         self._done += self._weights[item.identity]
         self._finished += 1
-        self._show(self._done)
+        self._show()
 
-    def _show(self, done: float) -> None:
+    def _show(self) -> None:
+        done = self._done + sum(self._begun.values())
         self._bar.update(self._task, completed=done, files=self.files)
         now = time.monotonic()
         if self._console.is_terminal or now - self._told < EVERY_SECONDS:

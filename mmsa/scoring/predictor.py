@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mmsa.bundle import Bundle
-from mmsa.scoring.results import ModalityScore, TaskScore, number
+from mmsa.scoring.results import ModalityScore, TaskScore, WindowScore, number
 from mmsa.tasks import Classification, MultiLabel
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from extractors import Extraction
     from fusion import FusionOutput, ModalitySequence
+    from mmsa.scoring.parts import Part
 
 TOGETHER = 16
 """Stretches in one batch; with every subset of three modalities that is 112 rows."""
@@ -33,18 +35,44 @@ class Prediction:
     modalities: Mapping[str, ModalityScore]
 
 
-class Predictor:
+class Predicts(ABC):
+    """What a scorer needs of its model."""
+
+    @abstractmethod
+    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
+        """One prediction for each extraction, in order."""
+
+    def windows(self, part: Part) -> Iterator[WindowScore]:
+        """The stretches of a part as windows, not smoothed yet."""
+        predictions = self.predict([one.extraction for one in part.stretches])
+        for one, prediction in zip(part.stretches, predictions, strict=True):
+            yield WindowScore(
+                number=one.number,
+                start_seconds=one.start_seconds,
+                end_seconds=one.end_seconds,
+                scores=prediction.scores,
+                modalities=prediction.modalities,
+                text=one.text,
+                speaker=one.speaker,
+                notes=tuple(one.extraction.notes),
+            )
+
+
+class Predictor(Predicts):
     """Runs a bundle's model.
 
     The prediction with all modalities, those with each alone, and all others that Shapley values need come from one
     pass over every subset, so that nothing is computed twice.
 
     Args:
-        bundle: what training left.
+        bundle: what training left; its model is moved to the device.
+        device: of torch, where the model computes.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, *, device: str = "cpu") -> None:
         self.bundle = bundle
+        self._device = device
+        bundle.model.to(device)
         # A head that needs one grid, fed features that lie on one already, takes no clips of other lengths beside them.
         self._together = 1 if bundle.model.head.needs_alignment and bundle.model.config.grid_steps is None else TOGETHER
 
@@ -65,7 +93,7 @@ class Predictor:
 
         tasks = self.bundle.tasks
         with torch.inference_mode():
-            subsets = _run(self.bundle, found)
+            subsets = _run(self.bundle, found, self._device)
         chosen = {name: part.argmax(dim=1) for name, part in split_outputs(tasks, subsets.fused).items()}
         moved = {key: split_outputs(tasks, value) for key, value in subsets.moved.items()}
         for row, one in enumerate(found):
@@ -134,14 +162,14 @@ class _Subsets:
     weights: Mapping[str, Tensor]
 
 
-def _run(bundle: Bundle, found: Sequence[Extraction]) -> _Subsets:
+def _run(bundle: Bundle, found: Sequence[Extraction], device: str) -> _Subsets:
     import torch
 
     from fusion import shapley_values
     from mmsa.model import readable
 
     model, tasks, fitted = bundle.model, bundle.tasks, bundle.calibration
-    inputs = model.prepare(_stack(found, bundle.extractors))
+    inputs = model.prepare({key: one.to(device) for key, one in _stack(found, bundle.extractors).items()})
     seen: list[FusionOutput] = []
 
     def calibrated(prediction: Tensor) -> Tensor:
@@ -151,18 +179,18 @@ def _run(bundle: Bundle, found: Sequence[Extraction]) -> _Subsets:
         seen.append(output)
         return readable(tasks, calibrated(output.prediction))
 
-    moved = shapley_values(model.head, inputs, output=explained, baseline=torch.tensor(bundle.baseline))
+    moved = shapley_values(model.head, inputs, output=explained, baseline=torch.tensor(bundle.baseline, device=device))
     output, count = seen[0], len(found)  # one pass: subset by subset (their bits count up), clip by clip within
     rows = output.prediction.view(-1, count, bundle.model.config.output_dim)
     keys = [key for key in model.head.modalities if key in inputs]
     return _Subsets(
-        fused=calibrated(rows[-1]),
+        fused=calibrated(rows[-1]).cpu(),
         alone={
-            key: calibrated(output.unimodal[key][-count:] if key in output.unimodal else rows[2**place - 1])
+            key: calibrated(output.unimodal[key][-count:] if key in output.unimodal else rows[2**place - 1]).cpu()
             for place, key in enumerate(keys)
         },
-        moved=moved,
-        weights={key: weight[-count:] for key, weight in output.weights.items()},
+        moved={key: value.cpu() for key, value in moved.items()},
+        weights={key: weight[-count:].cpu() for key, weight in output.weights.items()},
     )
 
 

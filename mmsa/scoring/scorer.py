@@ -6,22 +6,30 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.errors import UsageError
+from mmsa.languages import mismatches
+from mmsa.scoring.parts import Ending, Part, Stretch, read_parts
 from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
-from mmsa.scoring.timeline import Timeline, Turn, find_turns, sliding
+from mmsa.scoring.timeline import Timeline
 from mmsa.tracking import find_bundle
+from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
-    from extractors import Extraction, Transcript, Window
+    from extractors import Extractor, Transcript, Window
+    from mmsa.scoring.ensemble import Ensemble
+    from mmsa.scoring.predictor import Predicts
 
-SIDECARS = (".srt", ".vtt", ".txt")
+PRETRAINED = "pretrained"
+"""Names published classifiers in the place of a run."""
+
+SIDECARS = TRANSCRIPT_SUFFIXES
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of a file that are scored, and how many it announces."""
@@ -34,16 +42,28 @@ class Scorer:
         bundle: what training left.
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
+        device: of torch, where the fusion model computes.
+        words: what is done for files without a transcript, and for transcripts without times.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
             features that came ready-made.
     """
 
-    def __init__(self, bundle: Bundle, *, trust_extractors: bool = False) -> None:
+    predictor: Predicts
+    extractors: Mapping[str, Extractor]
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        trust_extractors: bool = False,
+        device: str = "cpu",
+        words: WordOptions | None = None,
+    ) -> None:
         import extractors as ex
         from mmsa.precomputed import refuse_precomputed
-        from mmsa.scoring.predictor import TOGETHER, Predictor
+        from mmsa.scoring.predictor import Predictor
 
         refuse_precomputed(bundle.extractors)
         foreign = sorted({spec.name for spec in bundle.extractors.values()} - set(ex.available()))
@@ -53,7 +73,8 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
-        self._predictor, self._together = Predictor(bundle), TOGETHER
+        self.words = word_source(words or WordOptions())
+        self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
         except (ValueError, OSError, ImportError, ex.ToolError) as error:
@@ -68,6 +89,11 @@ class Scorer:
             return about | {"calibration": "none: trained before mmsa calibrated; train again for honest probabilities"}
         clips = max(fitted.clips.values(), default=0)
         return about | {"calibration": f"fitted on {clips} validation clips; intervals at {fitted.level:.0%}"}
+
+    @property
+    def clip_seconds(self) -> tuple[float, float, float] | None:
+        """How long the clips were that the model was trained on: short, usual and long ones; None where unknown."""
+        return self.bundle.clip_seconds
 
     def score(
         self,
@@ -86,12 +112,12 @@ class Scorer:
 
         Args:
             path: anything FFmpeg reads, or a still image.
-            text: what is said; None looks for a sidecar `.srt`, `.vtt` or `.txt` beside the file.
+            text: what is said; None looks for a sidecar `.srt`, `.vtt`, `.ass` or `.txt` beside the file.
             start_seconds: score only what comes after; None is the beginning. Not with windows or segments.
             end_seconds: score only what comes before; None is the end.
             window_seconds: cut the file into windows of this length.
             hop_seconds: from one window's start to the next; None is half a window.
-            segments: cut it at `"subtitles"` or at turns of `"speakers"` instead.
+            segments: cut it at `"subtitles"`, at phrases of `"speech"` or at turns of `"speakers"` instead.
             smooth_seconds: width of the smoothing (see `mmsa.scoring.smoothing`).
             progress: called as windows are finished.
 
@@ -117,32 +143,81 @@ class Scorer:
         progress: Progress | None = None,
     ) -> Score:
         """The same with a `Timeline`; see `score`."""
+        windows: list[WindowScore] = []
+        ending = Ending(None)
+        for part in self.read(path, timeline, text=text, span=span):
+            if isinstance(part, Ending):
+                ending = part
+                continue
+            windows += self.predictor.windows(part)
+            if progress is not None and not timeline.whole:
+                progress(windows[-1].end_seconds, part.announced_seconds)
+        return self.join(path, timeline, windows, ending, span=span)
+
+    def read(
+        self,
+        path: Path | str,
+        timeline: Timeline,
+        *,
+        text: str | None = None,
+        span: tuple[float | None, float | None] = (None, None),
+    ) -> Iterator[Part | Ending]:
+        """The first half of `score_clip`: the file's features in parts of bounded size, see `mmsa.scoring.parts`."""
         import extractors as ex
-        from extractors.image_post import find_still_images
 
         path = Path(path)
         if not timeline.whole and span != (None, None):
             raise UsageError("a segment is scored whole: leave out its start and end, or window_seconds and segments")
         transcript = ex.Transcript.of(text) if text is not None else read_sidecar(path)
-        image = bool(find_still_images(path))
-        if timeline.whole or image:
-            notes = ["a still image has no time: it is scored as a whole"] if image and not timeline.whole else []
-            found = self._whole(path, transcript, span)
-        else:
-            notes, found = [], self._along(path, transcript, timeline, progress)
-        windows = list(found.windows)
+        return self._parts(path, transcript, timeline, span)
+
+    def _parts(
+        self, path: Path, transcript: Transcript, timeline: Timeline, span: tuple[float | None, float | None]
+    ) -> Iterator[Part | Ending]:
+        """Words are looked for when the first part is asked for, since that may take long."""
+        from extractors.image_post import find_still_images
+
+        told: tuple[str, ...] = ()
+        if not find_still_images(path):
+            transcript, told = self.words.find(path, transcript, span)
+        told = (*told, *(mismatches(self.extractors, transcript.language) if transcript else ()))
+        for part in read_parts(path, self.extractors, transcript, timeline, span):
+            yield replace(part, notes=(*part.notes, *told)) if isinstance(part, Ending) else part
+
+    def join(
+        self,
+        path: Path | str,
+        timeline: Timeline,
+        windows: list[WindowScore],
+        ending: Ending,
+        *,
+        span: tuple[float | None, float | None] = (None, None),
+    ) -> Score:
+        """The last step of `score_clip`: all windows of a file, in order, smoothed and summarised.
+
+        Raises:
+            UsageError: none of them has any of the model's modalities.
+        """
+        if not any(window.scores for window in windows):
+            raise _nothing(path, windows)
+        still = ["a still image has no time: it is scored as a whole"] if ending.still and not timeline.whole else []
         width = timeline.smooth_seconds
         windows = smooth(windows, (default_width(windows) if width is None else width) if len(windows) > 1 else 0.0)
-        return replace(
-            found,
+        return Score(
+            str(path),
             start_seconds=span[0],
             end_seconds=span[1],
+            duration_seconds=ending.duration_seconds,
             windows=tuple(windows),
             summary=summarise(windows),
-            notes=(*found.notes, *notes, *(() if image else self._length_notes(windows))),
+            notes=(*ending.notes, *still, *(() if ending.still else self._length_notes(windows))),
             model=self.model,
-            options=timeline.to_dict(),
+            options=self.options(timeline),
         )
+
+    def options(self, timeline: Timeline) -> dict[str, Any]:
+        """What the numbers depend on beside the file and the model, as plain JSON values."""
+        return {**timeline.to_dict(), **self.words.identity}
 
     def score_many(self, paths: Iterable[Path | str], *, text: str | None = None) -> Iterator[Score]:
         """Score files one after the other, each as one clip; one that fails becomes a `Score` with its `error`."""
@@ -152,76 +227,18 @@ class Scorer:
             try:
                 yield self.score(path, text=text)
             except (ex.MediaError, UsageError) as error:
-                yield Score(str(path), error=str(error), model=self.model, options=Timeline().to_dict())
+                yield Score(str(path), error=str(error), model=self.model, options=self.options(Timeline()))
 
-    def _whole(self, path: Path, transcript: Transcript, span: tuple[float | None, float | None]) -> Score:
-        import extractors as ex
-
-        found = ex.extract(path, self.extractors, transcript=transcript, start_seconds=span[0], end_seconds=span[1])
-        prediction = self._predictor.predict([found])[0]
-        if not prediction.scores:
-            raise _nothing(path, {key: {reason} for key, reason in found.missing.items()})
-        start = span[0] or 0.0
-        words = [segment.text.strip() for segment in transcript.placed(start, span[1])]
-        window = WindowScore(
-            number=0,
-            start_seconds=start,
-            end_seconds=start + found.duration_seconds,
-            scores=prediction.scores,
-            modalities=prediction.modalities,
-            text=" ".join(words) or None,
-        )
-        return Score(str(path), duration_seconds=found.duration_seconds, windows=(window,), notes=tuple(found.notes))
-
-    def _along(self, path: Path, transcript: Transcript, timeline: Timeline, progress: Progress | None) -> Score:
-        import extractors as ex
-
-        timed = ex.Transcript(tuple(one for one in transcript.segments if one.start_seconds is not None))
-        turns = find_turns(transcript, timeline.segments) if timeline.segments is not None else None
-        spans = sliding(timeline) if turns is None else [(turn.start_seconds, turn.end_seconds) for turn in turns]
-        reader = ex.extract_windows(path, self.extractors, spans, transcript=timed)
-        reasons = {}
-        if transcript and not timed:  # every window would read all of it
-            texts = [key for key, extractor in self.extractors.items() if isinstance(extractor, ex.TextExtractor)]
-            reasons = dict.fromkeys(texts, "the transcript has no times")
-        windows: list[WindowScore] = []
-        source = iter(reader)
-        while batch := list(islice(source, self._together)):
-            windows += self._windows(batch, timed, turns, reasons)
-            if progress is not None:
-                progress(windows[-1].end_seconds, reader.announced_seconds)
-        if not any(window.scores for window in windows):
-            told: dict[str, set[str]] = {}
-            for window in windows:
-                for key, reason in window.missing.items():
-                    told.setdefault(key, set()).add(reason)
-            raise _nothing(path, told)
-        return Score(
-            str(path), duration_seconds=reader.duration_seconds, windows=tuple(windows), notes=tuple(reader.notes)
-        )
-
-    def _windows(
-        self, batch: list[Window], transcript: Transcript, turns: list[Turn] | None, reasons: Mapping[str, str]
-    ) -> Iterator[WindowScore]:
-        found = [_with_reasons(window.extraction, reasons) for window in batch]
-        for window, prediction in zip(batch, self._predictor.predict(found), strict=True):
-            words = [one.text.strip() for one in transcript.placed(window.start_seconds, window.end_seconds)]
-            yield WindowScore(
-                number=window.number,
-                start_seconds=window.start_seconds,
-                end_seconds=window.end_seconds,
-                scores=prediction.scores,
-                modalities=prediction.modalities,
-                text=" ".join(words) or None,
-                speaker=None if turns is None else turns[window.number].speaker,
-                notes=tuple(window.extraction.notes),
-            )
+    def score_window(self, window: Window) -> WindowScore:
+        """Score one window that is extracted already, by this model's extractors and without a transcript."""
+        stretch = Stretch(window.number, window.start_seconds, window.end_seconds, window.extraction)
+        return next(self.predictor.windows(Part((stretch,))))
 
     def _length_notes(self, windows: list[WindowScore]) -> list[str]:
         """Whether what is scored is much longer or shorter than what the model was trained on."""
-        if self.bundle.clip_seconds is None or not windows:
+        if self.clip_seconds is None or not windows:
             return []
-        low, _, high = self.bundle.clip_seconds
+        low, _, high = self.clip_seconds
         length = 2 * default_width(windows)
         if low <= length <= high:
             return []
@@ -238,7 +255,7 @@ def model_digest(bundle: Bundle) -> str:
 
     seen = hashlib.sha256()
     about = {
-        "model": vars(bundle.model.config),
+        "model": bundle.model.config.identity(),
         "tasks": [task.to_dict() for task in bundle.tasks],
         "extractors": {key: spec.fingerprint for key, spec in bundle.extractors.items()},
         "baseline": bundle.baseline,
@@ -276,25 +293,42 @@ def find_sidecar(path: Path) -> Path | None:
     return None
 
 
-def _with_reasons(found: Extraction, reasons: Mapping[str, str]) -> Extraction:
-    better = {key: reason for key, reason in reasons.items() if key in found.missing}
-    return replace(found, missing={**found.missing, **better}) if better else found
-
-
-def _nothing(path: Path, missing: Mapping[str, set[str]]) -> UsageError:
-    reasons = "; ".join(f"{key}: {', '.join(sorted(told))}" for key, told in sorted(missing.items()))
+def _nothing(path: Path | str, windows: Iterable[WindowScore]) -> UsageError:
+    told: dict[str, set[str]] = {}
+    for window in windows:
+        for key, reason in window.missing.items():
+            told.setdefault(key, set()).add(reason)
+    reasons = "; ".join(f"{key}: {', '.join(sorted(found))}" for key, found in sorted(told.items()))
     return UsageError(f"nothing to score in {path} ({reasons})")
 
 
-def load_scorer(run: str | Path, *, trust_extractors: bool = False) -> Scorer:
-    """A scorer from a run.
+def load_scorer(
+    run: str | Path | Ensemble,
+    *,
+    trust_extractors: bool = False,
+    transcribe: str | None = None,
+    language: str | None = None,
+    align: str | None = None,
+    save_transcripts: Path | None = None,
+) -> Scorer:
+    """A scorer from a run, or from published classifiers.
 
     Args:
         run: an MLflow run id, a registered model (`name`, `name:version`, `name@alias` or `models:/name/version`), a
-            bundle folder, or `"latest"`.
+            bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
+            `Ensemble` of others.
         trust_extractors: see `Scorer`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
+        language: what is spoken.
+        align: a CTC model for transcripts without times.
+        save_transcripts: a folder for the transcripts that these make.
 
     Raises:
         UsageError: there is no such run, or its bundle cannot be used here.
     """
-    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors)
+    words = WordOptions(transcribe, language, align, save_transcripts)
+    if run == PRETRAINED or not isinstance(run, str | Path):
+        from mmsa.scoring.pretrained import PretrainedScorer
+
+        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words)
+    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors, words=words)

@@ -142,8 +142,9 @@ class ResultFile:
 
     def _check(self, row: Mapping[str, Any]) -> None:
         if row["model"]["digest"] != self._model["digest"]:
+            origin = f"trained on {row['model']['corpus']}" if row["model"]["corpus"] else "published classifiers"
             raise UsageError(
-                f"{self.path} holds the scores of another model (trained on {row['model']['corpus']}, digest "
+                f"{self.path} holds the scores of another model ({origin}, digest "
                 f"{row['model']['digest'][:8]}, not {self._model['digest'][:8]}): give another --output, or move it"
             )
         if row["options"] != self._options:
@@ -184,6 +185,16 @@ def read_scores(path: Path) -> Iterator[Score]:
     Raises:
         UsageError: a line is no row. A torn last line is passed over.
     """
+    for place in row_places(path):
+        yield read_score(path, place)
+
+
+def row_places(path: Path) -> list[int]:
+    """Where in the file the rows begin that `read_scores` reads, in bytes.
+
+    Raises:
+        UsageError: a line is no row.
+    """
     last: dict[str, int] = {}
     with path.open("rb") as file:
         place = 0
@@ -192,9 +203,14 @@ def read_scores(path: Path) -> Iterator[Score]:
                 row = parse_row(path, number, line)
                 last[_input_of(row)] = place
             place += len(line)
-        for place in sorted(last.values()):
-            file.seek(place)
-            yield Score.from_dict(json.loads(file.readline()))
+    return sorted(last.values())
+
+
+def read_score(path: Path, place: int) -> Score:
+    """The result whose row begins at a place that `row_places` named."""
+    with path.open("rb") as file:
+        file.seek(place)
+        return Score.from_dict(json.loads(file.readline()))
 
 
 def _input_of(row: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from mmsa.errors import UsageError, unknown
 if TYPE_CHECKING:
     from extractors import Sliding, Transcript
 
-SEGMENTS = ("subtitles", "speakers")
+SEGMENTS = ("subtitles", "speech", "speakers")
 PAUSE_SECONDS = 2.0
 """A speaker who goes on after a longer silence begins a new turn."""
 
@@ -24,7 +24,8 @@ class Timeline:
     Attributes:
         window_seconds: length of sliding windows; None for none.
         hop_seconds: from one window's start to the next; None is half the window.
-        segments: `"subtitles"` (each timed segment of the transcript), `"speakers"` (each turn), or None.
+        segments: `"subtitles"` or `"speech"` (each timed segment of the transcript: as it lies beside the media, or as
+            it was recognised or aligned), `"speakers"` (each turn), or None.
         smooth_seconds: width of the smoothing; None is half the windows' median length, 0 is none.
 
     Raises:
@@ -95,9 +96,10 @@ def find_turns(transcript: Transcript, segments: str) -> list[Turn]:
     if not timed:
         what = "its transcript has no times" if transcript else "there is no transcript"
         raise UsageError(
-            f"{segments} are asked for, but {what}: put a .srt or .vtt file beside the media, or use sliding windows"
+            f"segments of {segments} are asked for, but {what}: put a .srt or .vtt file beside the media, give "
+            "--transcribe MODEL (or --align MODEL where there is a text), or use sliding windows"
         )
-    if segments == "subtitles":
+    if segments != "speakers":
         return timed
     if all(turn.speaker is None for turn in timed):
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import wave
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -96,6 +97,19 @@ def write_media(
 def media(tmp_path: Path) -> Callable[..., Path]:
     """`media(name, **what)`: writes `name` in a temporary folder, see `write_media`."""
     return lambda name, **what: write_media(tmp_path / name, **what)
+
+
+@pytest.fixture
+def write_wav(tmp_path: Path) -> Callable[..., Path]:
+    """`write_wav(name, samples)`: a WAV file of 16 bit at 16 kHz in a temporary folder."""
+
+    def write(name: str, samples: np.ndarray, rate: int = 16000) -> Path:
+        with wave.open(str(tmp_path / name), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        return tmp_path / name
+
+    return write
 
 
 @pytest.fixture

@@ -114,6 +114,18 @@ def test_blocks_are_bounded_and_damage_becomes_silence() -> None:
     assert np.flatnonzero(out[:RATE] == 0).tolist() == [5, 9]
 
 
+def test_blocks_may_be_short_and_hold_the_same_samples() -> None:
+    pieces = [(sine(0.02, RATE, start=k / 50), k / 50) for k in range(100)]
+    blocks: list[np.ndarray] = []
+    track = AudioTrack(RATE, blocks.append, block_seconds=0.1)
+    for samples, seconds in pieces:
+        track.feed(audio_frame(samples, RATE), seconds)
+    assert [len(block) for block in blocks[:-1]] == [RATE // 10] * (len(blocks) - 1)
+    assert len(blocks) >= 19
+    track.finish()
+    assert np.array_equal(np.concatenate(blocks), run(pieces, RATE))
+
+
 def test_done_after_the_last_wanted_sample() -> None:
     track = AudioTrack(RATE, lambda block: None, end_sample=RATE)
     track.feed(audio_frame(np.ones(RATE - 1, np.float32), RATE), 0.0)

@@ -250,3 +250,22 @@ def test_no_more_than_a_few_frames_are_alive_at_once(media: Make, numbered: Call
         file.decode(None, FrameSampler(10.0, 320, push))
     assert len(alive) == 100
     assert most <= 2
+
+
+def test_a_length_is_announced_or_measured(media: Make, make_tone: Callable, numbered: Callable) -> None:
+    path = media("clip.mkv", frames=numbered(20), fps=10, samples=make_tone(1.5))
+    with MediaFile(path) as file:
+        assert file.measure_seconds() == file.info.duration_seconds
+    data = path.read_bytes()
+    place = data.index(b"\x44\x89\x88") + 3  # Matroska's Duration: eight bytes, a float64 in milliseconds
+    path.write_bytes(data[:place] + struct.pack(">d", 60_000.0) + data[place + 8 :])
+    with MediaFile(path) as file:
+        assert file.measure_seconds() == 60.0
+        assert file.measure_seconds(announced=False) == pytest.approx(2.0, abs=0.1)
+
+
+def test_packets_without_times_follow_each_other(media: Make, make_tone: Callable) -> None:
+    """Raw AAC has no timestamps of its own; whoever stamps them, the sum of its packets is its length."""
+    path = media("sound.aac", samples=make_tone(3.0))
+    with MediaFile(path) as file:
+        assert file.measure_seconds(announced=False) == pytest.approx(3.0, abs=0.1)

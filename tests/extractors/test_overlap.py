@@ -33,6 +33,9 @@ class Counter(VisionStream):
         times = np.array([[k, k + 1] for k in self.seen], np.float64)
         return FeatureSequence(np.array(self.seen, np.float32)[:, None], times, ("k",))
 
+    def expect_windows(self) -> None:
+        self.seen.append(-1)
+
     def missing_reason(self) -> str:
         return "because"
 
@@ -94,3 +97,13 @@ def test_errors_arrive_where_the_caller_is() -> None:
     stream.close()
     assert inner.closed == 1
     assert not any(t.name == "extractors-vision" for t in threading.enumerate())
+
+
+def test_that_windows_will_come_is_passed_on_before_any_frame() -> None:
+    inner = Counter()
+    inner.gate.set()
+    stream = OverlappedStream(inner)
+    stream.expect_windows()
+    push_many(stream, 2)
+    stream.finish()
+    assert inner.seen == [-1, 0, 1]

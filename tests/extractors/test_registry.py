@@ -45,12 +45,21 @@ def test_every_listed_extractor_can_be_found() -> None:
     assert extractors.available() == (
         "speech.librosa",
         "speech.torchaudio",
+        "speech.transformers",
+        "speech.egemaps",
+        "speech.waveform",
+        "speech.classifier",
         "facial.facemesh",
+        "facial.transformers",
+        "facial.classifier",
         "vision.colour",
+        "vision.pixels",
         "vision.transformers",
         "text.characters",
         "text.lexical",
+        "text.tokens",
         "text.transformers",
+        "text.classifier",
     )
     for name, home in _BUILTIN.items():
         module = __import__(home.partition(":")[0], fromlist=["x"])

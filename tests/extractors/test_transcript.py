@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from extractors.transcript import Segment, Transcript, read_transcript
+from extractors.transcript import Segment, TimedWord, Transcript, read_transcript, write_vtt
 
 SRT = """1
 00:00:01,500 --> 00:00:02,250
@@ -41,7 +41,7 @@ def test_srt(tmp_path: Path) -> None:
 def test_vtt(tmp_path: Path) -> None:
     (tmp_path / "a.VTT").write_text(VTT, encoding="utf-8")
     assert read_transcript(tmp_path / "a.VTT").segments == (
-        Segment("Hello there", 1.5, 2.25, "Anna"),
+        Segment("Hello there", 1.5, 2.25, "Anna", (TimedWord(0, 5, 1.5, 1.8), TimedWord(6, 11, 1.8, 2.25))),
         Segment("later", 3600.0, 3601.0),
     )
 
@@ -69,7 +69,7 @@ def test_txt_has_no_times(tmp_path: Path) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"\.srt, \.vtt or \.txt file in UTF-8, not \.docx; convert it"):
+    with pytest.raises(ValueError, match=r"\.srt, \.vtt, \.ass, \.ssa or \.txt file in UTF-8, not \.docx; convert it"):
         read_transcript(tmp_path / "a.docx")
     with pytest.raises(ValueError, match="no such file"):
         read_transcript(tmp_path / "a.srt")
@@ -97,3 +97,81 @@ def test_placed_keeps_what_overlaps() -> None:
     transcript = Transcript((early, across, late, timeless))
     assert list(transcript.placed(1.0, 3.0)) == [across, timeless]
     assert list(transcript.placed(2.5, None)) == [late, timeless]
+
+
+ASS = """[Script Info]
+ScriptType: v4.00+
+
+[V4+ Styles]
+Format: Name, Fontname, Fontsize
+Style: Default,Arial,20
+
+[Events]
+Format: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text
+Dialogue: 0,0:00:01.50,0:00:02.25,Default,Anna,0,0,0,,{\\i1}Hello{\\i0},\\Nthere
+Comment: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,not said
+Dialogue: 0,1:00:00.00,1:00:01.00,Default,,0,0,0,,later
+"""
+
+
+@pytest.mark.parametrize("suffix", [".ass", ".ssa"])
+def test_ass(tmp_path: Path, suffix: str) -> None:
+    """Names are a column of their own; comments are not shown and so not said."""
+    (tmp_path / f"a{suffix}").write_text(ASS, encoding="utf-8")
+    assert read_transcript(tmp_path / f"a{suffix}").segments == (
+        Segment("Hello, there", 1.5, 2.25, "Anna"),
+        Segment("later", 3600.0, 3601.0),
+    )
+
+
+def test_words_times_go_through_a_file_and_back(tmp_path: Path) -> None:
+    """With pauses before, between and behind them, and without."""
+    times = [(0, 2, 0.75, 1.0), (3, 4, 1.0, 1.25), (5, 6, 1.5, 1.75), (7, 9, 1.75, 2.0), (10, 13, 2.0, 2.5)]
+    chinese = (TimedWord(0, 1, 4000.0, 4000.25), TimedWord(1, 2, 4000.25, 4001.0))
+    told = Transcript(
+        (
+            Segment("so 1 < 2, &c.", 0.5, 3.0, "A & B", tuple(TimedWord(*one) for one in times)),
+            Segment("很好", 4000.0, 4001.0, None, chinese),
+            Segment("no words' times", 5000.0, 5001.0),
+            Segment("one", 6000.0, 6001.0, words=(TimedWord(0, 3, 6000.0, 6001.0),)),
+        )
+    )
+    write_vtt(told, tmp_path / "a.vtt")
+    assert read_transcript(tmp_path / "a.vtt") == told
+    with pytest.raises(ValueError, match="segment 'hi' has no times: WebVTT needs some"):
+        write_vtt(Transcript.of("hi"), tmp_path / "b.vtt")
+
+
+def test_instants_out_of_order_are_no_times(tmp_path: Path) -> None:
+    cue = "WEBVTT\n\n00:01.000 --> 00:02.000\none <00:09.000>two <00:01.500>three\n"
+    (tmp_path / "a.vtt").write_text(cue, encoding="utf-8")
+    assert read_transcript(tmp_path / "a.vtt").segments == (Segment("one two three", 1.0, 2.0),)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([(0, 2, 0.0, 1.0)], "its words end at character 2 of 5"),
+        ([(0, 2, 0.0, 1.0), (1, 5, 1.0, 2.0)], "its words must cover the text in order"),
+        ([(3, 5, 0.0, 1.0)], "its words must cover the text in order"),
+        ([(0, 2, 1.0, 2.0), (3, 5, 0.5, 2.0)], "its words must follow each other in time"),
+    ],
+)
+def test_words_must_fit_their_text(words: list[tuple[int, int, float, float]], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segment("ab cd", 0.0, 2.0, words=tuple(TimedWord(*word) for word in words))
+    with pytest.raises(ValueError, match="its words have times, so it needs some, too"):
+        Segment("ab", words=(TimedWord(0, 2, 0.0, 1.0),))
+
+
+def test_what_is_said_in_a_span_is_its_words() -> None:
+    timed = Segment(
+        "one two three",
+        0.0,
+        3.0,
+        words=(TimedWord(0, 3, 0.0, 1.0), TimedWord(4, 7, 1.0, 2.0), TimedWord(8, 13, 2.0, 3.0)),
+    )
+    transcript = Transcript((timed, Segment("all of it", 2.0, 6.0)))
+    assert transcript.said(0.5, 2.5) == "two three all of it"
+    assert transcript.said(0.0, 1.0) == "one"
+    assert transcript.said(5.0, None) == "all of it"

@@ -17,7 +17,7 @@ from extractors.errors import MediaError
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from extractors.transcript import Segment, Transcript
-from extractors.windows import Sliding, _RollingPass, extract_windows
+from extractors.windows import RollingPass, Sliding, extract_windows
 
 Make = Callable[..., Path]
 
@@ -177,11 +177,9 @@ class TestOnePass:
         path = media("short-picture.mp4", frames=numbered(10), fps=10, samples=make_tone(60.0, rate=16000), rate=16000)
         reached: list[float] = []
         given: list[float] = []
-        original, give = _RollingPass._after_push, _RollingPass._give
-        monkeypatch.setattr(
-            _RollingPass, "_after_push", lambda self, n, s: (reached.append(s), original(self, n, s))[1]
-        )
-        monkeypatch.setattr(_RollingPass, "_give", lambda self, end: (given.append(max(reached)), give(self, end))[1])
+        original, give = RollingPass._after_push, RollingPass._give
+        monkeypatch.setattr(RollingPass, "_after_push", lambda self, n, s: (reached.append(s), original(self, n, s))[1])
+        monkeypatch.setattr(RollingPass, "_give", lambda self, end: (given.append(max(reached)), give(self, end))[1])
         chosen = {"audio": extractors.build("speech.librosa"), "vision": Numbers(number_of, rolls=True)}
         windows = list(extract_windows(path, chosen, Sliding(2.0, 2.0)))
         assert len(windows) == 30

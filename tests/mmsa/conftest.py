@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import shutil
+import subprocess
 import sys
 import wave
 from collections.abc import Callable, Mapping, Sequence
@@ -217,3 +220,54 @@ def run_mmsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return int(ended.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What two launched processes left of each job of `launched_jobs`."""
+
+    folder: Path
+    jobs: Any
+
+    def facts(self, name: str) -> tuple[Any, Any]:
+        """Of both processes."""
+        return tuple(json.loads((self.folder / f"{name}-{rank}.json").read_text("utf-8")) for rank in range(2))  # type: ignore[return-value]
+
+    def tensors(self, name: str) -> tuple[Any, Any]:
+        """Of both processes."""
+        from safetensors.torch import load_file
+
+        return tuple(load_file(self.folder / f"{name}-{rank}.safetensors") for rank in range(2))  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def _launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("launched")
+    launch(2, Path(__file__).with_name("launched_jobs.py"), folder, cwd=folder)
+    return folder
+
+
+@pytest.fixture
+def launched(_launched: Path, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    """The jobs of `launched_jobs`, done by two processes that were launched together."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return Launched(_launched, importlib.import_module("launched_jobs"))
+
+
+def launch(
+    processes: int, *words: object, cwd: Path, by: Sequence[str] = (), expected: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run a script in processes that `torchrun`, or another launcher, starts together."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(
+        [sys.executable, *(by or torchrun), *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert (ended.returncode == 0) == (expected == 0), ended.stderr
+    return ended

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
+import typer
 
 import mmsa.cli
 import mmsa.doctor
@@ -21,11 +22,16 @@ def test_help_lists_the_commands(run_mmsa: Mmsa) -> None:
         assert f" {command} " in out
 
 
-def test_an_interruption_ends_with_130(run_mmsa: Mmsa, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_interruption_ends_with_130(run_mmsa: Mmsa, monkeypatch: pytest.MonkeyPatch, inside: bool) -> None:
+    """Within a command, typer makes an exit of it."""
+
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(mmsa.cli, "app", interrupted)
+    app = typer.Typer()
+    app.command()(interrupted)
+    monkeypatch.setattr(mmsa.cli, "app", app if inside else interrupted)
     code, _, err = run_mmsa()
     assert code == 130
-    assert "Interrupted" in err
+    assert "Interrupted. What was finished is kept." in err

@@ -96,6 +96,14 @@ def test_a_resumed_run_is_the_one_that_was_never_stopped(trained: Trained, untra
             resume(name)
 
 
+def test_another_number_of_processes_is_noted(tmp_path: Path) -> None:
+    here = environment(CPU)
+    assert here["processes"] == 1
+    before = Checkpoint({}, {"environment": {**here, "processes": 2}})
+    (note,) = checkpoint_notes(Checkpoints(tmp_path, {}, here), before)
+    assert note.startswith("Gone on with in another place (processes 2, then 1)")
+
+
 def test_metrics_that_a_kill_cut_off_are_logged_once(untrained: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between an epoch's checkpoint and its metrics, or in the middle of them."""
     config = untrained.model_copy(update={"epochs": 4})

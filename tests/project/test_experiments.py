@@ -27,7 +27,8 @@ def check_names(config: TrainConfig) -> None:
     """Corpus, head and extractors exist and are for their modality; an encoder that is not installed is left out."""
     assert config.corpus in CORPORA
     assert head_class(config.fusion)
-    for modality, choice in config.extractors.items():
+    chosen = {key: config.extractor(key) for key in {*config.extractors, *config.encoders}}
+    for modality, choice in chosen.items():
         try:
             built = extractors.build(choice.name, **choice.parameters)
         except ToolError as error:

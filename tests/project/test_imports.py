@@ -45,13 +45,14 @@ def test_the_command_line_loads_nothing_heavy(statement: str) -> None:
         "mediapipe",
         "librosa",
         "av",
+        "ray",
     }
     assert not loaded & {*heavy, "numpy", "pydantic", "extractors", "fusion"}
 
 
 def test_the_help_texts_load_nothing_heavy() -> None:
     """All of them: a command's own imports come after its arguments are read."""
-    for words in (["--help"], ["train", "--help"], ["score", "--help"]):
+    for words in (["--help"], ["train", "--help"], ["score", "--help"], ["live", "--help"]):
         loaded = modules_after(
             "import sys, mmsa.cli\n"
             f"sys.argv = ['mmsa', *{words!r}]\n"

@@ -34,7 +34,7 @@ class Script:
 
 def scripted(extractor: FaceMesh, monkeypatch: pytest.MonkeyPatch, answers: list[np.ndarray | None]) -> Script:
     script = Script(answers)
-    monkeypatch.setattr(extractor, "_open_source", lambda: script)
+    monkeypatch.setattr(extractor, "open_source", lambda: script)
     return script
 
 

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -46,6 +47,34 @@ def test_against_the_definition(bins: int) -> None:
     assert np.allclose(sequence.times[3], [0.03, 0.055])
 
 
+def naive_mfcc(samples: np.ndarray, bins: int, count: int) -> np.ndarray:
+    """The cosine transform of one window's log mel energies, the 0th scaled to be orthonormal, liftered by 22."""
+    bands = naive_fbank(samples, bins)
+    k, n = np.arange(count)[:, None], np.arange(bins)[None]
+    cosines = np.sqrt(2 / bins) * np.cos(np.pi * k * (n + 0.5) / bins)
+    cosines[0] = np.sqrt(1 / bins)
+    return (cosines @ bands) * (1 + 11 * np.sin(np.pi * np.arange(count) / 22))
+
+
+def test_cepstra_against_the_definition() -> None:
+    extractor = TorchaudioFbank(kind="mfcc", mel_bins=40, mfcc_count=20)
+    sequence = extractor.extract_samples(signal(0.2))
+    assert sequence.names[-1] == "mfcc_19"
+    for k in (0, 7):
+        assert np.allclose(sequence.values[k], naive_mfcc(signal(0.2)[160 * k : 160 * k + 400], 40, 20), atol=2e-2)
+    assert extractor.spec.parameters["kind"] == "mfcc"
+    assert "kind" not in TorchaudioFbank(mfcc_count=20).spec.parameters
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("kind", ["fbank", "mfcc"])
+def test_a_gpu_gives_the_same(kind: str) -> None:
+    on_cpu = TorchaudioFbank(kind=kind, device="cpu").extract_samples(signal(2.0))
+    on_gpu = TorchaudioFbank(kind=kind, device="cuda").extract_samples(signal(2.0))
+    assert np.allclose(on_cpu.values, on_gpu.values, atol=1e-2)
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.lists(st.integers(0, 45 * RATE), max_size=20))
 def test_any_blocking_gives_the_same_features(cuts: list[int]) -> None:
@@ -69,5 +98,9 @@ def test_a_broken_torchaudio_is_explained(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_parameters_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"kind must be one of \('fbank', 'mfcc'\), not 'mfccs'"):
+        TorchaudioFbank(kind="mfccs")
+    with pytest.raises(ValueError, match="mfcc_count must be a number from 1 to 8, not 13"):
+        TorchaudioFbank(kind="mfcc", mel_bins=8)
     with pytest.raises(ValueError, match="mel_bins must be a number from 8 to 128, not 1000"):
         TorchaudioFbank(mel_bins=1000)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extractors.text.timed_text import TimedText
 from extractors.text.words import word_spans
-from extractors.transcript import Segment, Transcript
+from extractors.transcript import Segment, TimedWord, Transcript
 
 
 def times(transcript: Transcript, start: float = 0.0, end: float | None = None) -> list[list[float]]:
@@ -21,6 +21,15 @@ def test_words_share_their_segment_by_characters() -> None:
     transcript = Transcript((Segment("ab cdef", 1.0, 8.0), Segment("gh", 10.0, 11.0)))
     assert TimedText(transcript, 0.0, None).text == "ab cdef gh"
     assert times(transcript) == [[1.0, 3.0], [4.0, 8.0], [10.0, 11.0]]
+
+
+def test_known_words_keep_their_times_and_share_them_within() -> None:
+    words = (TimedWord(1, 3, 1.0, 1.5), TimedWord(4, 8, 3.0, 5.0), TimedWord(8, 9, 5.0, 6.0))
+    transcript = Transcript((Segment("x", 0.0, 0.5), Segment(" ab cdef!", 1.0, 8.0, words=words)))
+    timed = TimedText(transcript, 0.0, None)
+    assert timed.text == "x ab cdef!"
+    spans = np.array([[0, 1], [2, 4], [5, 9], [5, 10], [6, 8], [9, 10]])
+    assert timed.times(spans).tolist() == [[0, 0.5], [1, 1.5], [3, 5], [3, 6], [3.5, 4.5], [5, 6]]
 
 
 def test_untimed_segments_share_the_clip() -> None:

@@ -17,7 +17,7 @@ import transformers
 from PIL import Image
 
 import extractors
-from extractors.vision.transformer import TransformerVision, _width
+from extractors.vision.transformer import TransformerVision, encoder_width
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 32,
@@ -200,7 +200,7 @@ def test_other_models_are_refused(tmp_path: Path, folders: Callable) -> None:
     with pytest.raises(extractors.ToolError, match="is no image encoder that can be used here"):
         TransformerVision(model=str(tmp_path)).stream()
     with pytest.raises(extractors.ToolError, match=r"its configuration \(SimpleNamespace\) is not that of an image"):
-        _width(SimpleNamespace(), "some/model")
+        encoder_width(SimpleNamespace(), "some/model")
 
 
 def test_the_spec_knows_the_weights_and_not_the_path(folders: Callable, tmp_path: Path, photo: np.ndarray) -> None:

@@ -82,6 +82,10 @@ class TestScore:
             (["latest", "a.mp4", "--hop", "5"], "give window_seconds, too"),
             (["latest", "a.mp4", "--format", "csv"], "--format needs --output"),
             (["latest", "https://example.org/a.mp4"], "needs --allow-remote"),
+            (
+                ["latest", "a.mp4", "--ray", "ray://head:10001", "--trust-extractors"],
+                "Run mmsa on a node of the cluster",
+            ),
         ],
         ids=str,
     )

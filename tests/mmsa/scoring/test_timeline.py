@@ -73,3 +73,10 @@ def test_nobody_is_made_up_after_a_pause() -> None:
 def test_what_a_transcript_does_not_say_is_an_error(transcript: Transcript, segments: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         find_turns(transcript, segments)
+
+
+def test_phrases_of_speech_are_taken_as_they_were_found() -> None:
+    said = _said((3, 4, None), (1, 2, None))
+    assert find_turns(said, "speech") == [Turn(1, 2), Turn(3, 4)]
+    with pytest.raises(UsageError, match=r"speech are asked for, but its transcript has no times: .*--align"):
+        find_turns(Transcript.of("so"), "speech")

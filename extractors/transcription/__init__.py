@@ -1,0 +1,1 @@
+"""From sound to words: speech recognition where there is no transcript."""
