@@ -106,7 +106,6 @@ class TestAlone:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("launched")
 def test_processes_tell_each_other(launched: Launched) -> None:
     first, second = launched.facts("control")
     for told in (first, second):

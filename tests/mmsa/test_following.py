@@ -44,7 +44,6 @@ class TestSharedCheckpoints:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("launched")
 class TestGoingOn:
     def test_as_many_processes_are_exact(self, launched: Launched) -> None:
         """Dropout between modalities is drawn, so that the generators must be where they were."""

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("launched")
 class TestTraining:
     @pytest.mark.parametrize("name", ["sharded", "sharded_pseudo_labels"])
     def test_updates_are_those_of_one_process_with_a_whole_model(self, launched: Launched, name: str) -> None:

@@ -49,7 +49,6 @@ class TestPieces:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("launched")
 class TestUpdates:
     @pytest.mark.parametrize("name", CASES)
     def test_two_processes_make_the_updates_of_one(self, launched: Launched, name: str) -> None:
@@ -96,7 +95,6 @@ class TestUpdates:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("launched")
 class TestEvaluation:
     def test_it_is_that_of_one_process_and_no_clip_is_computed_twice(self, launched: Launched) -> None:
         expected, facts = launched.jobs.evaluation(launched.folder)

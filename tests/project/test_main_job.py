@@ -17,7 +17,7 @@ import av
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("main_job")]
+pytestmark = pytest.mark.slow
 
 BEST_ALONE_MARGIN = 0.1
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from conftest import Trained
 
 # One cluster for all: starting one takes seconds, and two would compete for the same cores.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.slow
 
 Wav = Callable[[Path, list[float]], Path]
 
