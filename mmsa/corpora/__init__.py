@@ -46,10 +46,10 @@ CORPORA = {
     "urfunny-context": "mmsa.corpora.urfunny:load_with_context",
     "yelp": "mmsa.corpora.yelp:load_yelp",
 }
+"""Adapter by corpus name: `"module:function"`, imported at use."""
 
 LANGUAGES = {**dict.fromkeys(CORPORA, "en"), "multi_zol": "zh", "sims": "zh", "simsv2": "zh"}
 """What is said in them, as ISO 639-1 codes; `sims-en` is read in its English translation."""
-"""Adapter by corpus name: `"module:function"`, imported at use."""
 
 FOLDERS = {name: name.split("-")[0] for name in CORPORA if "-" in name}
 """Folder in `$MMSA_DATA` of a corpus that shares one with others: what stands before the hyphen."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_ratings_off_the_scale_are_no_labels_but_stay_visible(root: Path) -> Non
 @pytest.mark.parametrize(("test", "valid"), [(1, 5), (2, 1), (3, 2), (4, 3), (5, 4)])
 def test_one_session_tests_and_the_one_before_it_validates(root: Path, test: int, valid: int) -> None:
     corpus = load_corpus(f"iemocap-session{test}", root)
-    assert corpus == load_iemocap(root, test)
+    assert corpus == replace(load_iemocap(root, test), language="en")
     assert corpus.name == f"iemocap-session{test}"
     assert corpus.note.startswith(f"Session {test} of 5 left out: published figures are means over all five")
     assert {clip.speaker for clip in corpus.split("test")} == {f"Ses0{test}F", f"Ses0{test}M"}
