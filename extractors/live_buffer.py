@@ -60,8 +60,10 @@ class LiveBuffer:
         self.skipped_seconds = 0.0
 
     def put(self, kind: Literal["audio", "video"], frame: Any, seconds: float, stamp: float | None) -> None:
-        """Add a frame."""
+        """Add a frame; once the end has come, it is left out: nobody waits for it any more."""
         with self._changed:
+            if self._ended is not False:
+                return
             self._newest = max(self._newest, seconds)
             self._frames.append(LiveFrame(kind, frame, seconds, stamp, self._run))
             self._drop_pictures()

@@ -140,3 +140,12 @@ def test_a_waiting_reader_is_woken(buffer: LiveBuffer) -> None:
     buffer.clear()
     thread.join(10)
     assert found[1] is None
+
+
+def test_what_comes_after_closing_is_not_kept(buffer: LiveBuffer) -> None:
+    """A thread that reads may hold one more frame when the reader leaves."""
+    put(buffer, "audio", 0.0)
+    buffer.clear()
+    put(buffer, "audio", 0.1)
+    assert buffer.peek() is None
+    assert buffer.over
