@@ -104,14 +104,16 @@ class ImageEncoder:
 
         self._name, self._pooling, self._torch = source.name, pooling, torch
         self._processor = pretrained.load("image processor", "AutoImageProcessor", source, backend="pil")
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-        self._check_weights(told["missing_keys"])
+        model = pretrained.load_weights(
+            "AutoModel",
+            source,
+            advice=f"give a checkpoint that holds them, or set pooling to another of {POOLINGS}",
+            # A pooling layer that is not used may be missing.
+            unused=lambda key: pooling != "pooled" and "pooler" in key,
+        )
         model = getattr(model, "vision_model", model)
-        self._chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self._model = model.eval().to(self._chosen)
+        self._chosen = pretrained.chosen_device(device)
+        self._model = model.to(self._chosen)
         self._patch = _pair(getattr(model.config, "patch_size", None))
 
     def check(self, width: int) -> None:
@@ -176,15 +178,6 @@ class ImageEncoder:
 
     def _lacks(self, what: str) -> ToolError:
         return ToolError(f"{self._name}: has {what}: set pooling to another of {POOLINGS}")
-
-    def _check_weights(self, missing: Sequence[str]) -> None:
-        """Layers that the checkpoint lacks hold random numbers; a pooling layer that is not used may."""
-        needed = sorted(key for key in missing if self._pooling == "pooled" or "pooler" not in key)
-        if needed:
-            raise ToolError(
-                f"{self._name}: its weights lack {', '.join(needed[:5])}, which would be random: give a checkpoint "
-                f"that holds them, or set pooling to another of {POOLINGS}"
-            )
 
 
 def encoder_width(config: Any, model: str) -> int:
