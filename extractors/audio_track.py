@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,6 +154,42 @@ class AudioTrack:
             # A broken float stream may hold NaN or infinity; they would poison every window they touch.
             self._push(np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0))
         self._blocks, self._blocked = [], 0
+
+
+class AudioTracks:
+    """Feeds the same sound to several tracks, each at its own rate and over its own part; see `AudioTrack`.
+
+    Args:
+        tracks: at least one.
+    """
+
+    def __init__(self, tracks: Sequence[AudioTrack]) -> None:
+        self._tracks = tracks
+
+    @property
+    def frames(self) -> int:
+        """How many decoded frames a track took, at most."""
+        return max(track.frames for track in self._tracks)
+
+    @property
+    def end_seconds(self) -> float:
+        """Where the sound ended, as far as one wanted it."""
+        return max(track.end_seconds for track in self._tracks)
+
+    @property
+    def done(self) -> bool:
+        """Whether none wants more."""
+        return all(track.done for track in self._tracks)
+
+    def feed(self, frame: Any, seconds: float | None) -> None:
+        """See `AudioTrack.feed`."""
+        for track in self._tracks:
+            track.feed(frame, seconds)
+
+    def finish(self) -> None:
+        """See `AudioTrack.finish`."""
+        for track in self._tracks:
+            track.finish()
 
 
 def _exact(frame: Any, seconds: float | None) -> float | None:

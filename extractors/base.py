@@ -138,6 +138,20 @@ class VisionStream(RollingStream, ABC):
                 video shows a frame for longer than a sampling period.
         """
 
+    def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+        """Take the next sound of the same clip; only where the extractor listens.
+
+        Sound and frames come in the order in which they lie in the file: either may be seconds ahead of the other.
+
+        Args:
+            samples: `(N,)`, mono, full scale is ±1, at the extractor's `listens_at_hz`.
+            first_sample: index of the first one on the media's clock.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not listen")
+
+    def no_more_sound(self) -> None:  # noqa: B027 - most streams do not listen
+        """No sound comes any more: the media has none, or it cannot be decoded; only where the extractor listens."""
+
     @abstractmethod
     def finish(self) -> FeatureSequence:
         """The features of all frames pushed; called once. Frees what the stream holds."""
@@ -145,6 +159,10 @@ class VisionStream(RollingStream, ABC):
     def missing_reason(self) -> str:
         """Why `finish` returned no step, in plain words."""
         return "nothing found in the sampled frames"
+
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of how the features came about; asked after the last step."""
+        return ()
 
     def close(self) -> None:
         """Free what the stream holds without finishing; safe to call twice and after `finish`."""
@@ -156,11 +174,18 @@ class VisionExtractor(Extractor):
     Attributes:
         frames_per_second: how many frames per second of media are sampled.
         max_side_pixels: sampled frames are scaled down so that neither side exceeds this.
+        listens_at_hz: at which rate its streams are given the clip's sound as well (`VisionStream.listen`); None is not
+            at all.
+        before_seconds: how much before a step's own time bears on it; that much is read before a segment.
+        after_seconds: how much after it does; that much is read after a segment, and windows wait for it.
     """
 
     modality: ClassVar[str] = "vision"
     frames_per_second: float
     max_side_pixels: int
+    listens_at_hz: int | None = None
+    before_seconds: float = 0.0
+    after_seconds: float = 0.0
 
     @abstractmethod
     def stream(self) -> VisionStream:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.audio_track import BLOCK_SECONDS, AudioTrack
+from extractors.audio_track import BLOCK_SECONDS, AudioTrack, AudioTracks, Push
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
@@ -21,6 +21,11 @@ from extractors.sequence import FeatureSequence
 from extractors.transcript import Transcript
 
 _BREAK_SECONDS = 0.5
+# How much sound is gathered for an extractor that watches and listens: pictures wait for it.
+_LISTEN_SECONDS = 0.25
+
+Clock = tuple[str, str]
+"""A modality, and `"sound"` or `"picture"`: of which of the two everything up to some time was pushed."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ class ClipPass:
         self._missing: dict[str, str] = {}
         self._notes: list[str] = []
         self._streams: dict[str, AudioStream | VisionStream] = {}
-        self._audio: AudioTrack | None = None
+        self._clocks: list[Clock] = []
+        self._tracks: list[AudioTrack] = []
+        self._audio: AudioTracks | None = None
         self._frames: FrameSampler | None = None
         self._read_from = start
 
@@ -130,8 +137,8 @@ class ClipPass:
             if isinstance(stream, VisionStream):
                 stream.close()
 
-    def _after_push(self, name: str, seconds: float) -> None:
-        """For subclasses: a stream has been given everything before `seconds`."""
+    def _after_push(self, clock: Clock, seconds: float) -> None:
+        """For subclasses: a stream has been given all sound, or every picture, before `seconds`."""
 
     def _prepare(self) -> None:
         info = self._media.info
@@ -156,49 +163,77 @@ class ClipPass:
                     self._missing[name] = "no decoder for the video stream"
                 else:
                     self._prepare_frames(name, extractor)
+        if self._tracks:
+            self._audio = AudioTracks(self._tracks)
 
     def _prepare_audio(self, name: str, extractor: AudioExtractor) -> None:
         rate, hop = extractor.sample_rate_hz, extractor.hop_samples
         first = max(0, math.floor((self._start - extractor.context_seconds) * rate / hop) * hop)
-        end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
         stream = extractor.stream(first)
         self._streams[name] = stream
+        self._add_track(name, rate, stream.push, first, self._end + extractor.context_seconds, self.block_seconds)
+
+    def _add_track(
+        self, name: str, rate: int, push: Push, first: int, end_seconds: float, block_seconds: float
+    ) -> None:
+        """Have sound from a sample on pushed."""
+        clock, reached = (name, "sound"), first
+        self._clocks.append(clock)
         self._read_from = min(self._read_from, first / rate)
-        reached = first
 
-        def push(samples: NDArray[np.float32]) -> None:
+        def push_on(samples: NDArray[np.float32]) -> None:
             nonlocal reached
-            stream.push(samples)
+            push(samples)
             reached += len(samples)
-            self._after_push(name, reached / rate)
+            self._after_push(clock, reached / rate)
 
-        self._audio = AudioTrack(
+        track = AudioTrack(
             rate,
-            push,
+            push_on,
             first_sample=first,
-            end_sample=end,
+            end_sample=None if math.isinf(end_seconds) else math.ceil(end_seconds * rate),
             latest_seconds=self._media.latest_seconds,
-            block_seconds=self.block_seconds,
+            block_seconds=block_seconds,
         )
+        self._tracks.append(track)
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
-        rate = extractor.frames_per_second
+        rate, clock = extractor.frames_per_second, (name, "picture")
+        start, end = max(0.0, self._start - extractor.before_seconds), self._end + extractor.after_seconds
         stream = OverlappedStream(extractor.stream())
         self._streams[name] = stream
+        self._clocks.append(clock)
+        self._read_from = min(self._read_from, start)
+        if extractor.listens_at_hz is not None:
+            self._prepare_listening(name, stream, extractor.listens_at_hz, start, end)
 
         def push(image: NDArray[np.uint8], indices: Sequence[int]) -> None:
             stream.push(image, indices)
-            self._after_push(name, (indices[-1] + 1) / rate)
+            self._after_push(clock, (indices[-1] + 1) / rate)
 
         self._frames = FrameSampler(
             rate,
             extractor.max_side_pixels,
             push,
-            first_index=max(0, math.ceil(self._start * rate - 0.5)),
-            end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
+            first_index=max(0, math.ceil(start * rate - 0.5)),
+            end_index=None if math.isinf(end) else math.ceil(end * rate - 0.5),
             latest_seconds=self._media.latest_seconds,
             aspect=self._media.pixel_aspect,
         )
+
+    def _prepare_listening(self, name: str, stream: VisionStream, rate: int, start: float, end: float) -> None:
+        """Have a stream that watches hear the same clip."""
+        if self._media.info.audio is None or not self._media.info.audio.codec:
+            stream.no_more_sound()
+            return
+        first = reached = math.floor(start * rate)
+
+        def listen(samples: NDArray[np.float32]) -> None:
+            nonlocal reached
+            stream.listen(samples, reached)
+            reached += len(samples)
+
+        self._add_track(name, rate, listen, first, end, min(_LISTEN_SECONDS, self.block_seconds))
 
     def _decode(self) -> float:
         """Run the decode pass; returns where the clip ends."""
@@ -254,15 +289,18 @@ class ClipPass:
         stream = self._streams.get(name)
         if stream is None:
             return extractor.empty()
-        sequence = stream.finish()
+        found = sequence = stream.finish()
         if self._start > 0.0 or math.isfinite(self._end):
-            sequence = sequence.between(self._start, self._end)
+            sequence = found.between(self._start, self._end)
         if not len(sequence):
-            self._missing.setdefault(name, stream.missing_reason())
+            around = f"nothing found from {self._start:g} s to {self._end:g} s, but before or after"
+            self._missing.setdefault(name, around if len(found) else stream.missing_reason())
+        if isinstance(stream, VisionStream):
+            self._notes += stream.notes()
         return sequence
 
 
-_KIND: dict[type, str] = {AudioTrack: "audio", FrameSampler: "video"}
+_KIND: dict[type, str] = {AudioTracks: "audio", FrameSampler: "video"}
 
 
 def _of_images(paths: Sequence[Path], extractors: Mapping[str, Extractor], transcript: Transcript) -> Extraction:
