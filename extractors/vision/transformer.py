@@ -190,6 +190,11 @@ def encoder_width(config: Any, model: str) -> int:
     Raises:
         ToolError: it is no image encoder.
     """
+    if getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", None):
+        raise ToolError(
+            f"model={model!r}: is a video encoder ({type(config).__name__}): use vision.video_transformers, or "
+            "facial.video_transformers for faces"
+        )
     vision = getattr(config, "vision_config", config)
     width = getattr(vision, "hidden_size", None) or (getattr(vision, "hidden_sizes", None) or [None])[-1]
     if not isinstance(width, int):
