@@ -218,3 +218,9 @@ def video_encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
         return _save_video_encoder(kind, tmp_path_factory.mktemp(kind) / "model")
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def write_numbered() -> Callable[..., Path]:
+    """`write_numbered(path, count)`: a video of numbered frames at 25 a second."""
+    return lambda path, count: write_media(path, frames=[numbered_frame(i) for i in range(count)])
