@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from extractors.base import VisionExtractor, VisionStream
@@ -80,7 +80,11 @@ shapes = st.integers(1, 9).flatmap(lambda n: st.tuples(st.just(n), st.integers(1
 videos = st.lists(st.none() | st.integers(0, 3), min_size=1, max_size=50).map(lambda own: dict(enumerate(own)))
 
 
+@settings(max_examples=200)
 @given(shapes, st.dictionaries(st.integers(0, 60), st.none() | st.integers(0, 3), min_size=1))
+@example((8, 4, 1), {0: None, 1: 5, 2: 6})  # over before half of a window has passed, with a face in most of it
+@example((8, 4, 1), {0: None, 1: 5, 2: None})  # and with one in less
+@example((8, 4, 1), {0: None, 1: 5, 2: 6, 3: None})  # over just then
 def test_equals_a_naive_walk(shape: tuple[int, int, int], shown: Shown) -> None:
     """Also where instants were not sampled at all."""
     frames, hop, batch_size = shape
@@ -110,7 +114,8 @@ def test_by_hand() -> None:
     assert found.times.tolist() == [[0.0, 1.0], [0.5, 1.5], [1.0, 2.0], [1.5, 2.5], [2.0, 2.75]]
 
 
-@given(shapes, videos, st.floats(0, 12), st.floats(0.01, 12))
+@settings(max_examples=300)
+@given(shapes, videos, st.integers(0, 479).map(lambda n: n / 40), st.integers(1, 200).map(lambda n: n / 40))
 def test_a_segment_has_the_steps_of_the_whole(
     shape: tuple[int, int, int], shown: Shown, start: float, lasts: float
 ) -> None:
