@@ -13,11 +13,18 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.errors import ToolError
+from extractors.facial.blendshapes import BLENDSHAPE_NAMES, has_blendshapes
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.expression import EXPRESSION_NAMES, expression
 from extractors.facial.head_pose import frontal, head_pose
-from extractors.facial.landmarks import LandmarkSource, open_face_landmarker, open_face_mesh, open_several_faces
+from extractors.facial.landmarks import (
+    LandmarkSource,
+    TaskSource,
+    open_face_landmarker,
+    open_face_mesh,
+    open_several_faces,
+)
 from extractors.facial.speaker import AFTER_SECONDS, BEFORE_SECONDS
 from extractors.facial.speech_energy import RATE_HZ
 from extractors.sequence import FeatureSequence
@@ -63,7 +70,9 @@ class FaceMesh(VisionExtractor):
     on what was processed before.
 
     With `landmarker_path` the landmarks come from MediaPipe Tasks' `FaceLandmarker` instead of FaceMesh: same
-    indices, slightly different numbers, and only faces that fill a good part of the frame.
+    indices, slightly different numbers, and only faces that fill a good part of the frame. Where the file holds the
+    model for them, as Google's does, its 52 **blendshapes** follow (`BLENDSHAPE_NAMES`): scores from 0 to 1 under
+    MediaPipe's names, which are ARKit's and `_neutral`.
 
     Args:
         frames_per_second: how many frames per second of media are looked at.
@@ -120,7 +129,13 @@ class FaceMesh(VisionExtractor):
         self._confidences = (float(min_detection_confidence), float(min_tracking_confidence))
         self._subset = landmarks
         self._task = None if landmarker_path is None else _checked_task(Path(landmarker_path), landmarker_sha256)
-        own = (*_POSE_NAMES, *EXPRESSION_NAMES, *_landmark_names(landmarks))
+        self._shapes = self._task is not None and has_blendshapes(self._task[0])
+        own = (
+            *_POSE_NAMES,
+            *EXPRESSION_NAMES,
+            *_landmark_names(landmarks),
+            *(BLENDSHAPE_NAMES if self._shapes else ()),
+        )
         self.names = self.named(own)
         parameters: dict[str, Any] = {
             "frames_per_second": frames_per_second,
@@ -140,7 +155,7 @@ class FaceMesh(VisionExtractor):
         if self._task is not None:
             parameters["landmarker_sha256"] = self._task[1]
             hints["landmarker_path"] = str(landmarker_path)
-        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION, parameters, hints)
+        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION + self._shapes, parameters, hints)
 
     def stream(self) -> VisionStream:
         """A fresh stream with a fresh tracker.
@@ -150,7 +165,8 @@ class FaceMesh(VisionExtractor):
         """
         if self.faces in SEVERAL:
             return self.stream_of_several(self, Looks(self._keep, np.stack, 1))
-        return _FaceStream(self, self.open_source())
+        source = self.open_source(blendshapes=True) if self._shapes else self.open_source()
+        return _FaceStream(self, source)
 
     def stream_of_several(self, extractor: VisionExtractor, looks: Looks) -> FacesStream:
         """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
@@ -173,16 +189,20 @@ class FaceMesh(VisionExtractor):
         height, width = image.shape[:2]
         return self.describe(points, width, height)
 
-    def open_source(self) -> LandmarkSource:
+    def open_source(self, *, blendshapes: bool = False) -> LandmarkSource:
         """A fresh tracker of one face, for those who want the landmarks themselves; that of `stream` where it uses one.
 
         Where `faces` is one of `SEVERAL`, it is the one that follows the largest.
+
+        Args:
+            blendshapes: whether it scores them too; only with a file that has them.
 
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
         if self._task is not None:
-            return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
+            rate = self.frames_per_second
+            return open_face_landmarker(self._task[0], *self._confidences, rate, blendshapes=blendshapes)
         return open_face_mesh(*self._confidences, largest=self.faces != "first")
 
     def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
@@ -194,7 +214,7 @@ class FaceMesh(VisionExtractor):
             height: height of the whole frame in pixels.
 
         Returns:
-            `(D,)`, without `track`.
+            `(D,)`, without `track` and without blendshapes.
         """
         pose = head_pose(points, width, height)
         face = frontal(points)
@@ -229,6 +249,8 @@ class _FaceStream(VisionStream):
             return
         height, width = image.shape[:2]
         row = self._extractor.describe(points, width, height)
+        if isinstance(self._source, TaskSource) and self._source.blendshapes is not None:
+            row = np.concatenate([row, self._source.blendshapes])
         self._rows.extend([row] * len(indices))
         self._indices.extend(indices)
 
