@@ -167,7 +167,7 @@ def test_what_is_missing_is_said() -> None:
     assert stream.window(0.0, 0.25)[1] == "no face found in 1 sampled frame"
     assert stream.missing_reason() == "no face found in 2 sampled frames"
     stream = Values(4, 4).stream()
-    feed(stream, {index: 1 for index in range(8)})
+    feed(stream, dict.fromkeys(range(8), 1))
     found, reason = stream.window(0.6, 1.4)
     assert len(found) == 0
     assert reason.startswith("of 4 sampled frames 4 have a picture, but no window of 4 frames with a picture in half")
