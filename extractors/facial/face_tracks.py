@@ -125,7 +125,7 @@ class FaceTracks:
             seconds: when it is shown; frames come in order.
         """
         self._tracks = [track for track in self._tracks if seconds - track.seconds <= GAP_SECONDS + 1e-9]
-        order = sorted(range(len(faces)), key=lambda i: (*faces[i].middle.tolist(), faces[i].size))
+        order = sorted(range(len(faces)), key=lambda i: (*faces[i].middle, faces[i].size, *faces[i].shape))
         numbers = dict.fromkeys(order, -1)
         for row, column in self._pairs([faces[i] for i in order], seconds):
             track, face = self._tracks[row], order[column]

@@ -138,9 +138,12 @@ class FacesStream(VisionStream):
         """No frame or no face."""
         return _reason(len(self._seen))
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
         """How often the speaker could not be told."""
-        return () if self._speaking is None else self._speaking.notes()
+        if self._speaking is None:
+            return ()
+        first, after = (self._step(min(at, 1e9)) * self._every for at in (start_seconds, end_seconds))
+        return self._speaking.notes(first, after)
 
     def close(self) -> None:
         """Free the tools."""
@@ -205,6 +208,7 @@ class _Speaking:
         self._choice = SpeakerChoice(frames_per_second)
         self._frames: deque[_Frame] = deque()
         self._waiting: deque[_Frame] = deque()
+        self._doubts: deque[tuple[int, bool]] = deque()
         self._several = self._unsure = 0
         self.energy = SpeechEnergy(frames_per_second)
         self.silent = False
@@ -223,16 +227,20 @@ class _Speaking:
 
     def forget(self, before: int) -> None:
         self.energy.forget(min(before, self._waiting[0].index if self._waiting else before) - self._around)
+        while self._doubts and self._doubts[0][0] < before:
+            self._several += 1
+            self._unsure += self._doubts.popleft()[1]
 
-    def notes(self) -> tuple[str, ...]:
-        if not self._unsure:
+    def notes(self, first: int, after: int) -> tuple[str, ...]:
+        mine = [doubt for index, doubt in self._doubts if first <= index < after]
+        several, unsure = self._several + len(mine), self._unsure + sum(mine)
+        if not unsure:
             return ()
         if not self.energy.heard:
             return ("without sound nobody can tell which of several faces speaks: the largest stands in",)
-        unsure, several = self._unsure / self._rate, self._several / self._rate
         return (
-            f"nobody's lips go with the sound in {unsure:.1f} of {several:.1f} s with several faces: "
-            "there the largest stands in",
+            f"nobody's lips go with the sound in {unsure / self._rate:.1f} of {several / self._rate:.1f} s with several "
+            "faces: there the largest stands in",
         )
 
     def _complete(self, index: int) -> bool:
@@ -259,8 +267,8 @@ class _Speaking:
         scores = {track: synchrony(opening, levels, self._lags) for track, opening in openings.items()}
         means = {track: float(np.mean(own)) for track, own in sizes.items()}
         chosen, sure = self._choice.choose(frame.index, scores, means, frozenset(frame.faces))
-        self._several += len(frame.faces) > 1
-        self._unsure += len(frame.faces) > 1 and not sure
+        if len(frame.faces) > 1:
+            self._doubts.append((frame.index, not sure))
         return chosen
 
 
