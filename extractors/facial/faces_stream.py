@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,15 @@ class _Frame:
     faces: dict[int, tuple[SeenFace, Any]]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Whose face, when, and how far to the left."""
+
+    index: int
+    track: int
+    left: float
+
+
 class FacesStream(VisionStream):
     """Follows all faces of a clip and gives the steps of some.
 
@@ -59,7 +68,8 @@ class FacesStream(VisionStream):
 
     Without, one step per face and instant, ordered by time, then by track. The feature `TRACK`, which comes last, is a
     track's rank by its first step in the sequence, from 0: those who come first have the smaller ranks, of those who
-    come together the one further left.
+    come together the one further left. So the ranks are those of the sequence, a clip's or a window's, and say nothing
+    beyond it.
 
     Args:
         extractor: whose stream this is; its `frames_per_second` is the rate of the frames pushed.
@@ -77,9 +87,9 @@ class FacesStream(VisionStream):
         self._source: SeveralFaces | None = source
         self._tracks = FaceTracks()
         self._speaking = _Speaking(self._rate) if speaking else None
-        self._undescribed: list[tuple[Any, int, int]] = []
+        self._undescribed: list[tuple[Any, _Step]] = []
         self._rows: list[NDArray[np.float32]] = []
-        self._keys: list[tuple[int, int]] = []
+        self._steps: list[_Step] = []
         self._seen: list[int] = []
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
@@ -90,12 +100,14 @@ class FacesStream(VisionStream):
         seen = [see(points) for points in found]
         wanted = any(index % self._every == 0 for index in indices)
         kept = [self._looks.keep(image, points) if wanted else None for points in found]
+        chosen: list[tuple[_Frame, int]] = []
         for index in indices:
             if index % self._every == 0:
                 self._seen.append(index // self._every)
             tracks = self._tracks.assign(seen, index / self._rate)
             faces = dict(sorted(zip(tracks, zip(seen, kept, strict=True), strict=True)))
-            self._take(_Frame(index, faces))
+            chosen += self._take(_Frame(index, faces))
+        self._add(chosen)
 
     def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
         """See `VisionStream.listen`."""
@@ -128,8 +140,8 @@ class FacesStream(VisionStream):
         """See `RollingStream.forget`."""
         first = self._step(before_seconds)
         self._flush()
-        kept = [i for i, (index, _) in enumerate(self._keys) if index >= first]
-        self._rows, self._keys = [self._rows[i] for i in kept], [self._keys[i] for i in kept]
+        kept = [i for i, step in enumerate(self._steps) if step.index >= first]
+        self._rows, self._steps = [self._rows[i] for i in kept], [self._steps[i] for i in kept]
         self._seen = [index for index in self._seen if index >= first]
         if self._speaking is not None:
             self._speaking.forget(first * self._every)
@@ -151,44 +163,47 @@ class FacesStream(VisionStream):
             self._source.close()
             self._source = None
 
-    def _take(self, frame: _Frame) -> None:
+    def _take(self, frame: _Frame) -> list[tuple[_Frame, int]]:
+        """The faces that count from now on, each with its frame."""
         if self._speaking is None:
-            self._add((frame, track) for track in frame.faces)
-        else:
-            self._speaking.push(frame)
-            self._add(self._speaking.ready())
+            return [(frame, track) for track in frame.faces]
+        self._speaking.push(frame)
+        return list(self._speaking.ready())
 
-    def _add(self, chosen: Iterator[tuple[_Frame, int]]) -> None:
+    def _add(self, chosen: Iterable[tuple[_Frame, int]]) -> None:
         for frame, track in chosen:
             if frame.index % self._every == 0:
-                self._undescribed.append((frame.faces[track][1], frame.index // self._every, track))
+                face, kept = frame.faces[track]
+                self._undescribed.append((kept, _Step(frame.index // self._every, track, float(face.middle[0]))))
         if len(self._undescribed) >= self._looks.batch_size:
             self._flush()
 
     def _flush(self) -> None:
         """Describe what waits; a face that is shown for several instants once."""
-        faces = {id(kept): kept for kept, _, _ in self._undescribed}
+        faces = {id(kept): kept for kept, _ in self._undescribed}
         described: dict[int, NDArray[np.float32]] = {}
         keys, size = list(faces), self._looks.batch_size
         for start in range(0, len(keys), size):
             batch = keys[start : start + size]
             described.update(zip(batch, self._looks.describe([faces[key] for key in batch]), strict=True))
-        for kept, index, track in self._undescribed:
+        for kept, step in self._undescribed:
             self._rows.append(described[id(kept)])
-            self._keys.append((index, track))
+            self._steps.append(step)
         self._undescribed = []
 
     def _sequence(self, first: float, after: float) -> FeatureSequence:
         self._flush()
-        mine = sorted((key, i) for i, key in enumerate(self._keys) if first <= key[0] < after)
+        mine = [(step, row) for step, row in zip(self._steps, self._rows, strict=True) if first <= step.index < after]
         if not mine:
             return self._extractor.empty()
-        start = np.array([index for (index, _), _ in mine], np.float64)
+        met = sorted((step.index, step.left, step.track) for step, _ in mine)
+        ranks = {track: rank for rank, track in enumerate(dict.fromkeys(track for _, _, track in met))}
+        mine.sort(key=lambda one: (one[0].index, ranks[one[0].track]))
+        start = np.array([step.index for step, _ in mine], np.float64)
         times = np.stack([start, start + 1.0], axis=1) * (self._every / self._rate)
-        values = np.stack([self._rows[i] for _, i in mine])
+        values = np.stack([row for _, row in mine])
         if self._speaking is None:
-            ranks = {track: rank for rank, track in enumerate(dict.fromkeys(track for (_, track), _ in mine))}
-            rank = np.array([[ranks[track]] for (_, track), _ in mine], np.float32)
+            rank = np.array([[ranks[step.track]] for step, _ in mine], np.float32)
             values = np.concatenate([values, rank], axis=1)
         return FeatureSequence(values, times, self._extractor.names)
 

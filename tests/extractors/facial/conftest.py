@@ -118,3 +118,21 @@ def draw_stage(actors: Sequence[Actor], seconds: float) -> list[np.ndarray]:
                 frame[:, low:high] = picture[:, low - left : high - left]
         frames.append(frame)
     return frames
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the tests of several faces draw with; see the functions of these names."""
+
+    actor: type[Actor] = Actor
+    syllables: Callable[[int, float, float], Callable[[float], float]] = syllables
+    voice: Callable[..., np.ndarray] = voice
+    draw: Callable[[Sequence[Actor], float], list[np.ndarray]] = draw_stage
+    rate: int = STAGE_RATE
+    size: tuple[int, int] = STAGE_SIZE
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    """See `Stage`."""
+    return Stage()
