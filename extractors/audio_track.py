@@ -161,20 +161,16 @@ class AudioTracks:
 
     Args:
         tracks: at least one.
+
+    Attributes:
+        frames: how many decoded frames some track took.
+        end_seconds: where the sound ended, as far as one wanted it.
     """
 
     def __init__(self, tracks: Sequence[AudioTrack]) -> None:
         self._tracks = tracks
-
-    @property
-    def frames(self) -> int:
-        """How many decoded frames a track took, at most."""
-        return max(track.frames for track in self._tracks)
-
-    @property
-    def end_seconds(self) -> float:
-        """Where the sound ended, as far as one wanted it."""
-        return max(track.end_seconds for track in self._tracks)
+        self.frames = 0
+        self.end_seconds = 0.0
 
     @property
     def done(self) -> bool:
@@ -185,6 +181,8 @@ class AudioTracks:
         """See `AudioTrack.feed`."""
         for track in self._tracks:
             track.feed(frame, seconds)
+        self.frames = max(track.frames for track in self._tracks)
+        self.end_seconds = max(track.end_seconds for track in self._tracks)
 
     def finish(self) -> None:
         """See `AudioTrack.finish`."""

@@ -150,7 +150,7 @@ class VisionStream(RollingStream, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not listen")
 
-    def no_more_sound(self) -> None:  # noqa: B027 - most streams do not listen
+    def no_more_sound(self) -> None:
         """No sound comes any more: the media has none, or it cannot be decoded; only where the extractor listens."""
 
     @abstractmethod

@@ -29,11 +29,15 @@ def check_faces(faces: str, config: TrainConfig) -> None:
             f"--faces {faces} has no effect: vision is not among the modalities {', '.join(config.modalities)}"
         )
     if "vision" in config.encoders:
-        raise UsageError(f"--faces {faces} has no effect: encoders.vision looks at whole pictures; leave one of them out")
+        raise UsageError(
+            f"--faces {faces} has no effect: encoders.vision looks at whole pictures; leave one of them out"
+        )
     chosen = config.extractor("vision")
     name = chosen.name
     if chosen.parameters.get("faces") != faces:
-        raise UsageError(f"--faces {faces} is at odds with --set, which asks for {chosen.parameters.get('faces')}: give one")
+        raise UsageError(
+            f"--faces {faces} is at odds with --set, which asks for {chosen.parameters.get('faces')}: give one"
+        )
     try:
         takes = "faces" in parameters_of(name)
     except ValueError as error:
@@ -41,6 +45,6 @@ def check_faces(faces: str, config: TrainConfig) -> None:
     if not takes:
         able = ", ".join(one for one in available() if one.startswith("facial."))
         raise UsageError(
-            f"--faces {faces} has no effect: {name} looks at whole pictures. Leave it out, or choose one of {able} with "
-            "--set extractors.vision.name=…"
+            f"--faces {faces} has no effect: {name} looks at whole pictures. Leave it out, or choose one of {able} "
+            "with --set extractors.vision.name=…"
         )

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.errors import ToolError
 from extractors.facial.canonical import LANDMARK_COUNT
-from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.expression import EXPRESSION_NAMES, expression
+from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.head_pose import frontal, head_pose
 from extractors.facial.landmarks import LandmarkSource, open_face_landmarker, open_face_mesh, open_several_faces
 from extractors.facial.speaker import AFTER_SECONDS, BEFORE_SECONDS

@@ -253,10 +253,8 @@ class _Speaking:
             return ()
         if not self.energy.heard:
             return ("without sound nobody can tell which of several faces speaks: the largest stands in",)
-        return (
-            f"nobody's lips go with the sound in {unsure / self._rate:.1f} of {several / self._rate:.1f} s with several "
-            "faces: there the largest stands in",
-        )
+        doubtful = f"in {unsure / self._rate:.1f} of {several / self._rate:.1f} s with several faces"
+        return (f"nobody's lips go with the sound {doubtful}: there the largest stands in",)
 
     def _complete(self, index: int) -> bool:
         newest = self._frames[-1].index

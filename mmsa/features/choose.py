@@ -31,9 +31,8 @@ def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], d
     if unused := sorted(set(config.encoders) - set(modalities)):
         raise UsageError(f"encoders.{unused[0]}: the corpus {corpus.name} has only {', '.join(modalities)}")
     if config.modalities is None and "vision" not in modalities and "faces" in _parameters(config, "vision"):
-        raise UsageError(
-            f"extractors.vision.parameters.faces has no effect: the corpus {corpus.name} has only {', '.join(modalities)}"
-        )
+        has = ", ".join(modalities)
+        raise UsageError(f"extractors.vision.parameters.faces has no effect: the corpus {corpus.name} has only {has}")
     own = {*config.extractors, *config.encoders}
     ready = sorted(key for key in modalities if key in corpus.features and key not in own)
     built = build_extractors(config, set(modalities) - set(ready))

@@ -82,9 +82,7 @@ class TestSpeaking:
         assert part.sequences["vision"].values == pytest.approx(expected.values, abs=1e-4)
         assert part.notes == ()
 
-    def test_so_do_windows_of_one_pass_beside_another_listener(
-        self, talk: Path, whole: extractors.Extraction
-    ) -> None:
+    def test_so_do_windows_of_one_pass_beside_another_listener(self, talk: Path, whole: extractors.Extraction) -> None:
         both = {**mesh("speaking"), "audio": extractors.build("speech.librosa")}
         reader = extractors.extract_windows(talk, both, extractors.Sliding(5.0, 3.5))
         for window in reader:
@@ -120,14 +118,14 @@ class Skin(VisionExtractor):
     rolling = True
 
     def __init__(self) -> None:
-        self.view = FaceView(
-            crop_pixels=32, margin=0.15, frames_per_second=4.0, max_side_pixels=1280, faces="speaking"
-        )
+        self.view = FaceView(crop_pixels=32, margin=0.15, frames_per_second=4.0, max_side_pixels=1280, faces="speaking")
         self.view.equip(self, ("red",))
         self.spec = extractors.ExtractorSpec("skin", "none", "1", {})
 
     def stream(self) -> VisionStream:
-        return self.view.stream(self, lambda crops: np.array([[c[12:20, 8:24, 0].mean()] for c in crops], np.float32), 8)
+        return self.view.stream(
+            self, lambda crops: np.array([[c[12:20, 8:24, 0].mean()] for c in crops], np.float32), 8
+        )
 
 
 class TestAll:
@@ -230,7 +228,11 @@ class TestStream:
         for index in range(5):
             stream.push(IMAGE, [index])
         assert np.round(stream.window(0.0, 0.3)[0].values).tolist() == [[400, 0], [400, 0], [400, 0], [100, 1]]
-        assert np.round(stream.window(0.2, 0.4)[0].values).tolist() == [[100, 0], [400, 1], [100, 0]]  # both come with frame 2
+        assert np.round(stream.window(0.2, 0.4)[0].values).tolist() == [
+            [100, 0],
+            [400, 1],
+            [100, 0],
+        ]  # both come with frame 2
         found, reason = stream.window(0.4, 0.5)
         assert (len(found), reason) == (0, "no face found in 1 sampled frame")
         assert stream.window(0.5, 0.9)[1] == "no frame could be sampled"

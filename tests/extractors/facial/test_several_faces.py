@@ -24,7 +24,7 @@ def box(x: float, y: float, size: float) -> Box:
 
 
 class Tools:
-    """A detector and a mesh that know where faces are; the mesh finds those whose middle is in its view, newest first."""
+    """A detector and a mesh that know where faces are; the mesh finds those in its view, the last one first."""
 
     def __init__(self, *faces: Box, seen: tuple[Box, ...] | None = None) -> None:
         self.faces, self.seen = faces, faces if seen is None else seen

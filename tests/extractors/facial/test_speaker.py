@@ -118,7 +118,9 @@ def conversation(stage: Any, seed: int, *, chews: bool) -> tuple[np.ndarray, np.
     turn, count, rng = 4.0, 240, np.random.default_rng(seed)
     starts = np.arange(6) * turn
     talk = [[stage.syllables(int(rng.integers(1e9)), a, a + turn) for a in starts[i::2]] for i in (0, 1)]
-    chew = [[stage.syllables(int(rng.integers(1e9)), a + 0.5, a + turn + 1.5) for a in starts[1 - i :: 2]] for i in (0, 1)]
+    chew = [
+        [stage.syllables(int(rng.integers(1e9)), a + 0.5, a + turn + 1.5) for a in starts[1 - i :: 2]] for i in (0, 1)
+    ]
     times = np.arange(count) / 10
     moves = [[*talk[i], *(chew[i] if chews else [])] for i in (0, 1)]
     lips = [np.array([0.35 * min(1.0, sum(one(t) for one in own)) for t in times]) for own in moves]
@@ -142,5 +144,7 @@ def test_turns_are_found_in_noise_whether_the_listener_sits_still_or_chews(
 ) -> None:
     """Outside of 0.75 s around each turn."""
     away = np.abs(np.arange(240) % 40 - 20) <= 12
-    found = [(chosen == truth)[away].mean() for chosen, truth in (conversation(stage, s, chews=chews) for s in range(4))]
+    found = [
+        (chosen == truth)[away].mean() for chosen, truth in (conversation(stage, s, chews=chews) for s in range(4))
+    ]
     assert np.mean(found) > right
