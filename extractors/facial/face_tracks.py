@@ -79,7 +79,7 @@ class _Track:
         if apart > reach or grown > np.log(_LIKE_SIZE) or other > _OTHER_SHAPE:
             return np.inf
         off = float(np.linalg.norm(face.middle - place)) / self.size
-        return off / reach + grown + other / _SHAPE_NOISE
+        return float(off / reach + grown + other / _SHAPE_NOISE)
 
     def follow(self, face: SeenFace, seconds: float) -> None:
         passed = seconds - self.seconds
