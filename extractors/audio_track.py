@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from extractors.media import Feed
 
 BLOCK_SECONDS = 5.0
 """How much sound is gathered before it is pushed."""
@@ -157,24 +160,20 @@ class AudioTrack:
 
 
 class AudioTracks:
-    """Feeds the same sound to several tracks, each at its own rate and over its own part; see `AudioTrack`.
+    """Feeds the same decoded sound to several, such as `AudioTrack`s, each at its own rate and over its own part.
 
     Args:
         tracks: at least one.
+
+    Attributes:
+        frames: how many decoded frames with sound in them were given.
+        end_seconds: where the sound ended, as far as one wanted it.
     """
 
-    def __init__(self, tracks: Sequence[AudioTrack]) -> None:
+    def __init__(self, tracks: Sequence[Feed]) -> None:
         self._tracks = tracks
-
-    @property
-    def frames(self) -> int:
-        """How many decoded frames a track took, at most."""
-        return max(track.frames for track in self._tracks)
-
-    @property
-    def end_seconds(self) -> float:
-        """Where the sound ended, as far as one wanted it."""
-        return max(track.end_seconds for track in self._tracks)
+        self.frames = 0
+        self.end_seconds = 0.0
 
     @property
     def done(self) -> bool:
@@ -182,12 +181,14 @@ class AudioTracks:
         return all(track.done for track in self._tracks)
 
     def feed(self, frame: Any, seconds: float | None) -> None:
-        """See `AudioTrack.feed`."""
+        """See `extractors.media.Feed`."""
         for track in self._tracks:
             track.feed(frame, seconds)
+        self.frames += frame.samples > 0
+        self.end_seconds = max(track.end_seconds for track in self._tracks)
 
     def finish(self) -> None:
-        """See `AudioTrack.finish`."""
+        """See `extractors.media.Feed`."""
         for track in self._tracks:
             track.finish()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -149,7 +150,7 @@ class VisionStream(RollingStream, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not listen")
 
-    def no_more_sound(self) -> None:  # noqa: B027 - most streams do not listen
+    def no_more_sound(self) -> None:
         """No sound comes any more: the media has none, or it cannot be decoded; only where the extractor listens."""
 
     @abstractmethod
@@ -160,8 +161,8 @@ class VisionStream(RollingStream, ABC):
         """Why `finish` returned no step, in plain words."""
         return "nothing found in the sampled frames"
 
-    def notes(self) -> tuple[str, ...]:
-        """What the user should know of how the features came about; asked after the last step."""
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        """What the user should know of how the steps in a span came about; asked after the last one."""
         return ()
 
     def close(self) -> None:

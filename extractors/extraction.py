@@ -296,7 +296,7 @@ class ClipPass:
             around = f"nothing found from {self._start:g} s to {self._end:g} s, but before or after"
             self._missing.setdefault(name, around if len(found) else stream.missing_reason())
         if isinstance(stream, VisionStream):
-            self._notes += stream.notes()
+            self._notes += stream.notes(self._start, self._end)
         return sequence
 
 

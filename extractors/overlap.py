@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -69,9 +70,9 @@ class OverlappedStream(VisionStream):
         """See `VisionStream.missing_reason`."""
         return self._stream.missing_reason()
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
         """See `VisionStream.notes`."""
-        return self._stream.notes()
+        return self._stream.notes(start_seconds, end_seconds)
 
     def close(self) -> None:
         """See `VisionStream.close`; frames that are still waiting are looked at first."""

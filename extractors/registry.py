@@ -77,6 +77,22 @@ def build(name: str, **parameters: Any) -> Extractor:
     return kind(**parameters)
 
 
+def parameters_of(name: str) -> tuple[str, ...]:
+    """The keyword arguments that an extractor takes.
+
+    Args:
+        name: see `build`.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> "faces" in parameters_of("facial.facemesh")
+        True
+    """
+    return tuple(inspect.signature(_find(name)).parameters)
+
+
 def rebuild(spec: ExtractorSpec, **hints: Any) -> Extractor:
     """Build the extractor that a spec describes, as when scoring with a bundle.
 

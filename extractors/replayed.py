@@ -125,7 +125,8 @@ class _PictureStream(VisionStream):
         """See `RollingStream.window`; the frames are those that `extract` gives for a segment."""
         own = self._extractor
         around = max(0.0, start_seconds - own.before_seconds), min(end_seconds, 1e9) + own.after_seconds
-        sequence, reason = self._play(*(math.ceil(at * own.frames_per_second - 0.5) for at in around))
+        first, after = (math.ceil(at * own.frames_per_second - 0.5) for at in around)
+        sequence, reason = self._play(first, after, (start_seconds, end_seconds))
         sequence = sequence.between(start_seconds, end_seconds)
         return sequence, "" if len(sequence) else reason
 
@@ -137,11 +138,13 @@ class _PictureStream(VisionStream):
             keep_from = before_seconds * self._extractor.listens_at_hz
             self._sound = [one for one in self._sound if one[1] + len(one[0]) > keep_from]
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
         """Those of all windows, each once."""
         return tuple(self._notes)
 
-    def _play(self, first: float, after: float) -> tuple[FeatureSequence, str]:
+    def _play(
+        self, first: float, after: float, span: tuple[float, float] = (0.0, math.inf)
+    ) -> tuple[FeatureSequence, str]:
         stream = self._extractor.stream()
         try:
             for samples, first_sample in self._sound:
@@ -153,7 +156,7 @@ class _PictureStream(VisionStream):
                 if mine:
                     stream.push(image, mine)
             sequence = stream.finish()
-            self._notes.update(dict.fromkeys(stream.notes()))
+            self._notes.update(dict.fromkeys(stream.notes(*span)))
             return sequence, "" if len(sequence) else stream.missing_reason()
         finally:
             stream.close()

@@ -79,7 +79,7 @@ class _Track:
         if apart > reach or grown > np.log(_LIKE_SIZE) or other > _OTHER_SHAPE:
             return np.inf
         off = float(np.linalg.norm(face.middle - place)) / self.size
-        return off / reach + grown + other / _SHAPE_NOISE
+        return float(off / reach + grown + other / _SHAPE_NOISE)
 
     def follow(self, face: SeenFace, seconds: float) -> None:
         passed = seconds - self.seconds
@@ -125,7 +125,7 @@ class FaceTracks:
             seconds: when it is shown; frames come in order.
         """
         self._tracks = [track for track in self._tracks if seconds - track.seconds <= GAP_SECONDS + 1e-9]
-        order = sorted(range(len(faces)), key=lambda i: (*faces[i].middle.tolist(), faces[i].size))
+        order = sorted(range(len(faces)), key=lambda i: (*faces[i].middle, faces[i].size, *faces[i].shape))
         numbers = dict.fromkeys(order, -1)
         for row, column in self._pairs([faces[i] for i in order], seconds):
             track, face = self._tracks[row], order[column]

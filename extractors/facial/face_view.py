@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.facial.crop import crop_face
-from extractors.facial.faces_stream import Looks
 from extractors.facial.facemesh import SEVERAL, FaceMesh
+from extractors.facial.faces_stream import Looks
 from extractors.facial.landmarks import LandmarkSource
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec

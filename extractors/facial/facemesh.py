@@ -15,8 +15,8 @@ from extractors.base import VisionExtractor, VisionStream, check_range, make_spe
 from extractors.errors import ToolError
 from extractors.facial.blendshapes import BLENDSHAPE_NAMES, has_blendshapes
 from extractors.facial.canonical import LANDMARK_COUNT
-from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.expression import EXPRESSION_NAMES, expression
+from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.head_pose import frontal, head_pose
 from extractors.facial.landmarks import (
     LandmarkSource,
@@ -168,18 +168,21 @@ class FaceMesh(VisionExtractor):
         source = self.open_source(blendshapes=True) if self._shapes else self.open_source()
         return _FaceStream(self, source)
 
-    def stream_of_several(self, extractor: VisionExtractor, looks: Looks) -> FacesStream:
+    def stream_of_several(
+        self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None
+    ) -> FacesStream:
         """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
 
         Args:
             extractor: whose stream it is.
             looks: what is made of a face.
+            every: a step for each so many frames; None is what `frames_per_second` asks for.
 
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
         source = open_several_faces(self._confidences[0])
-        return FacesStream(extractor, source, looks, speaking=self.faces == "speaking", every=self._every)
+        return FacesStream(extractor, source, looks, speaking=self.faces == "speaking", every=every or self._every)
 
     def named(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the features of a sequence, given those of what is made of one face."""
@@ -190,20 +193,21 @@ class FaceMesh(VisionExtractor):
         return self.describe(points, width, height)
 
     def open_source(self, *, blendshapes: bool = False) -> LandmarkSource:
-        """A fresh tracker of one face, for those who want the landmarks themselves; that of `stream` where it uses one.
-
-        Where `faces` is one of `SEVERAL`, it is the one that follows the largest.
+        """A fresh tracker as `stream` uses it, for those who want the landmarks themselves.
 
         Args:
             blendshapes: whether it scores them too; only with a file that has them.
 
         Raises:
+            ValueError: `faces` is one of `SEVERAL`: see `stream_of_several`.
             ToolError: MediaPipe or a system library that it needs is missing.
         """
+        if self.faces in SEVERAL:
+            raise ValueError(f"faces={self.faces!r} follows several faces: use stream_of_several")
         if self._task is not None:
             rate = self.frames_per_second
             return open_face_landmarker(self._task[0], *self._confidences, rate, blendshapes=blendshapes)
-        return open_face_mesh(*self._confidences, largest=self.faces != "first")
+        return open_face_mesh(*self._confidences, largest=self.faces == "largest")
 
     def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
         """Features of one face.

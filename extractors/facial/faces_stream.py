@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,15 @@ class _Frame:
     faces: dict[int, tuple[SeenFace, Any]]
 
 
+@dataclass(frozen=True)
+class _Step:
+    """Whose face, when, and how far to the left."""
+
+    index: int
+    track: int
+    left: float
+
+
 class FacesStream(VisionStream):
     """Follows all faces of a clip and gives the steps of some.
 
@@ -59,7 +68,8 @@ class FacesStream(VisionStream):
 
     Without, one step per face and instant, ordered by time, then by track. The feature `TRACK`, which comes last, is a
     track's rank by its first step in the sequence, from 0: those who come first have the smaller ranks, of those who
-    come together the one further left.
+    come together the one further left. So the ranks are those of the sequence, a clip's or a window's, and say nothing
+    beyond it.
 
     Args:
         extractor: whose stream this is; its `frames_per_second` is the rate of the frames pushed.
@@ -77,9 +87,9 @@ class FacesStream(VisionStream):
         self._source: SeveralFaces | None = source
         self._tracks = FaceTracks()
         self._speaking = _Speaking(self._rate) if speaking else None
-        self._undescribed: list[tuple[Any, int, int]] = []
+        self._undescribed: list[tuple[Any, _Step]] = []
         self._rows: list[NDArray[np.float32]] = []
-        self._keys: list[tuple[int, int]] = []
+        self._steps: list[_Step] = []
         self._seen: list[int] = []
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
@@ -90,12 +100,14 @@ class FacesStream(VisionStream):
         seen = [see(points) for points in found]
         wanted = any(index % self._every == 0 for index in indices)
         kept = [self._looks.keep(image, points) if wanted else None for points in found]
+        chosen: list[tuple[_Frame, int]] = []
         for index in indices:
             if index % self._every == 0:
                 self._seen.append(index // self._every)
             tracks = self._tracks.assign(seen, index / self._rate)
             faces = dict(sorted(zip(tracks, zip(seen, kept, strict=True), strict=True)))
-            self._take(_Frame(index, faces))
+            chosen += self._take(_Frame(index, faces))
+        self._add(chosen)
 
     def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
         """See `VisionStream.listen`."""
@@ -128,8 +140,8 @@ class FacesStream(VisionStream):
         """See `RollingStream.forget`."""
         first = self._step(before_seconds)
         self._flush()
-        kept = [i for i, (index, _) in enumerate(self._keys) if index >= first]
-        self._rows, self._keys = [self._rows[i] for i in kept], [self._keys[i] for i in kept]
+        kept = [i for i, step in enumerate(self._steps) if step.index >= first]
+        self._rows, self._steps = [self._rows[i] for i in kept], [self._steps[i] for i in kept]
         self._seen = [index for index in self._seen if index >= first]
         if self._speaking is not None:
             self._speaking.forget(first * self._every)
@@ -138,9 +150,12 @@ class FacesStream(VisionStream):
         """No frame or no face."""
         return _reason(len(self._seen))
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
         """How often the speaker could not be told."""
-        return () if self._speaking is None else self._speaking.notes()
+        if self._speaking is None:
+            return ()
+        first, after = (self._step(min(at, 1e9)) * self._every for at in (start_seconds, end_seconds))
+        return self._speaking.notes(first, after)
 
     def close(self) -> None:
         """Free the tools."""
@@ -148,44 +163,47 @@ class FacesStream(VisionStream):
             self._source.close()
             self._source = None
 
-    def _take(self, frame: _Frame) -> None:
+    def _take(self, frame: _Frame) -> list[tuple[_Frame, int]]:
+        """The faces that count from now on, each with its frame."""
         if self._speaking is None:
-            self._add((frame, track) for track in frame.faces)
-        else:
-            self._speaking.push(frame)
-            self._add(self._speaking.ready())
+            return [(frame, track) for track in frame.faces]
+        self._speaking.push(frame)
+        return list(self._speaking.ready())
 
-    def _add(self, chosen: Iterator[tuple[_Frame, int]]) -> None:
+    def _add(self, chosen: Iterable[tuple[_Frame, int]]) -> None:
         for frame, track in chosen:
             if frame.index % self._every == 0:
-                self._undescribed.append((frame.faces[track][1], frame.index // self._every, track))
+                face, kept = frame.faces[track]
+                self._undescribed.append((kept, _Step(frame.index // self._every, track, float(face.middle[0]))))
         if len(self._undescribed) >= self._looks.batch_size:
             self._flush()
 
     def _flush(self) -> None:
         """Describe what waits; a face that is shown for several instants once."""
-        faces = {id(kept): kept for kept, _, _ in self._undescribed}
+        faces = {id(kept): kept for kept, _ in self._undescribed}
         described: dict[int, NDArray[np.float32]] = {}
         keys, size = list(faces), self._looks.batch_size
         for start in range(0, len(keys), size):
             batch = keys[start : start + size]
             described.update(zip(batch, self._looks.describe([faces[key] for key in batch]), strict=True))
-        for kept, index, track in self._undescribed:
+        for kept, step in self._undescribed:
             self._rows.append(described[id(kept)])
-            self._keys.append((index, track))
+            self._steps.append(step)
         self._undescribed = []
 
     def _sequence(self, first: float, after: float) -> FeatureSequence:
         self._flush()
-        mine = sorted((key, i) for i, key in enumerate(self._keys) if first <= key[0] < after)
+        mine = [(step, row) for step, row in zip(self._steps, self._rows, strict=True) if first <= step.index < after]
         if not mine:
             return self._extractor.empty()
-        start = np.array([index for (index, _), _ in mine], np.float64)
+        met = sorted((step.index, step.left, step.track) for step, _ in mine)
+        ranks = {track: rank for rank, track in enumerate(dict.fromkeys(track for _, _, track in met))}
+        mine.sort(key=lambda one: (one[0].index, ranks[one[0].track]))
+        start = np.array([step.index for step, _ in mine], np.float64)
         times = np.stack([start, start + 1.0], axis=1) * (self._every / self._rate)
-        values = np.stack([self._rows[i] for _, i in mine])
+        values = np.stack([row for _, row in mine])
         if self._speaking is None:
-            ranks = {track: rank for rank, track in enumerate(dict.fromkeys(track for (_, track), _ in mine))}
-            rank = np.array([[ranks[track]] for (_, track), _ in mine], np.float32)
+            rank = np.array([[ranks[step.track]] for step, _ in mine], np.float32)
             values = np.concatenate([values, rank], axis=1)
         return FeatureSequence(values, times, self._extractor.names)
 
@@ -205,6 +223,7 @@ class _Speaking:
         self._choice = SpeakerChoice(frames_per_second)
         self._frames: deque[_Frame] = deque()
         self._waiting: deque[_Frame] = deque()
+        self._doubts: deque[tuple[int, bool]] = deque()
         self._several = self._unsure = 0
         self.energy = SpeechEnergy(frames_per_second)
         self.silent = False
@@ -223,17 +242,19 @@ class _Speaking:
 
     def forget(self, before: int) -> None:
         self.energy.forget(min(before, self._waiting[0].index if self._waiting else before) - self._around)
+        while self._doubts and self._doubts[0][0] < before:
+            self._several += 1
+            self._unsure += self._doubts.popleft()[1]
 
-    def notes(self) -> tuple[str, ...]:
-        if not self._unsure:
+    def notes(self, first: int, after: int) -> tuple[str, ...]:
+        mine = [doubt for index, doubt in self._doubts if first <= index < after]
+        several, unsure = self._several + len(mine), self._unsure + sum(mine)
+        if not unsure:
             return ()
         if not self.energy.heard:
             return ("without sound nobody can tell which of several faces speaks: the largest stands in",)
-        unsure, several = self._unsure / self._rate, self._several / self._rate
-        return (
-            f"nobody's lips go with the sound in {unsure:.1f} of {several:.1f} s with several faces: "
-            "there the largest stands in",
-        )
+        doubtful = f"in {unsure / self._rate:.1f} of {several / self._rate:.1f} s with several faces"
+        return (f"nobody's lips go with the sound {doubtful}: there the largest stands in",)
 
     def _complete(self, index: int) -> bool:
         newest = self._frames[-1].index
@@ -259,8 +280,8 @@ class _Speaking:
         scores = {track: synchrony(opening, levels, self._lags) for track, opening in openings.items()}
         means = {track: float(np.mean(own)) for track, own in sizes.items()}
         chosen, sure = self._choice.choose(frame.index, scores, means, frozenset(frame.faces))
-        self._several += len(frame.faces) > 1
-        self._unsure += len(frame.faces) > 1 and not sure
+        if len(frame.faces) > 1:
+            self._doubts.append((frame.index, not sure))
         return chosen
 
 

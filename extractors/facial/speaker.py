@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-AROUND_SECONDS = 1.5
-"""How far on either side of an instant lips and sound are compared."""
+AROUND_SECONDS = 1.0
+"""How far on either side of an instant lips and sound are compared: a few syllables, and not many turns."""
 
 LAG_SECONDS = 0.2
 """By how much the lips may be ahead of the sound."""

@@ -47,7 +47,7 @@ class SpeechEnergy:
             start = max(0, self._edge(self._next) - self._at)
             self._levels[self._next] = _level(self._held[start : self._edge(self._next + 1) - self._at])
             self._next += 1
-        done = max(0, self._edge(self._next) - self._at)
+        done = min(max(0, self._edge(self._next) - self._at), len(self._held))
         self._held, self._at = self._held[done:], self._at + done
 
     def levels(self, first: int, after: int) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -108,9 +109,9 @@ class _WorseStream(VisionStream):
         """See `VisionStream.missing_reason`."""
         return "every frame was dropped" if self._seen and not self._kept else self._inner.missing_reason()
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
         """See `VisionStream.notes`."""
-        return self._inner.notes()
+        return self._inner.notes(start_seconds, end_seconds)
 
     def close(self) -> None:
         """See `VisionStream.close`."""

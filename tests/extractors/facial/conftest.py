@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,12 +98,19 @@ def voice(jaws: Sequence[Callable[[float], float]], seconds: float, rate: int = 
     return (0.3 * np.interp(t, coarse, opening) * tone + noise).astype(np.float32)
 
 
-def draw_stage(actors: Sequence[Actor], seconds: float) -> list[np.ndarray]:
-    """Frames at `STAGE_RATE`: each actor's picture pasted where it stands."""
-    from mmsa.demo.face import FacePainter, FaceState
+@cache
+def _painter(who: str) -> Any:
+    from mmsa.demo.face import FacePainter
     from mmsa.demo.speakers import speaker_named
 
-    painters = [FacePainter(speaker_named(actor.who)) for actor in actors]
+    return FacePainter(speaker_named(who))
+
+
+def draw_stage(actors: Sequence[Actor], seconds: float) -> list[np.ndarray]:
+    """Frames at `STAGE_RATE`: each actor's picture pasted where it stands."""
+    from mmsa.demo.face import FaceState
+
+    painters = [_painter(actor.who) for actor in actors]
     order = sorted(range(len(actors)), key=lambda i: actors[i].in_front)
     frames = []
     for number in range(round(seconds * STAGE_RATE)):
@@ -118,3 +127,21 @@ def draw_stage(actors: Sequence[Actor], seconds: float) -> list[np.ndarray]:
                 frame[:, low:high] = picture[:, low - left : high - left]
         frames.append(frame)
     return frames
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the tests of several faces draw with; see the functions of these names."""
+
+    actor: type[Actor] = Actor
+    syllables: Callable[[int, float, float], Callable[[float], float]] = syllables
+    voice: Callable[..., np.ndarray] = voice
+    draw: Callable[[Sequence[Actor], float], list[np.ndarray]] = draw_stage
+    rate: int = STAGE_RATE
+    size: tuple[int, int] = STAGE_SIZE
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    """See `Stage`."""
+    return Stage()
