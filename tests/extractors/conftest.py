@@ -222,7 +222,7 @@ class ListenerStream(VisionStream):
 
 @pytest.fixture
 def rising(media: Callable[..., Path]) -> Path:
-    """Ten seconds of grey, and a tone whose amplitude is a twentieth in the first second, two in the next, and so on."""
+    """Ten seconds of grey, and a tone whose amplitude is a twentieth in the first second, two in the next and so on."""
     samples = np.sin(2 * np.pi * 200 * np.arange(160_000) / 16_000) * (1 + np.arange(160_000) // 16_000) / 20
     frames = [np.full((48, 64, 3), 90, np.uint8)] * 100
     return media("rising.mp4", frames=frames, fps=10, samples=samples.astype(np.float32), rate=16_000)

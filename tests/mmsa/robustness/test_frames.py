@@ -156,7 +156,9 @@ def test_what_listens_goes_on_listening(small: Any) -> None:
     """To the sound as it is, with as much of the media around a segment as before."""
 
     class Listening(Recorder):
-        heard: list[int] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[int] = []
 
         def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
             self.heard.append(first_sample)
