@@ -126,8 +126,9 @@ def rewrite(
     max_side_pixels: int = 1280,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> Written:
-    """Write a media file as MP4, every picture painted on; in memory is never more than about a second of it, or
-    three where the track listens for who speaks.
+    """Write a media file as MP4, every picture painted on, with about a second of it in memory.
+
+    Where the track listens for who speaks, there are up to three.
 
     Pictures keep their times, so a variable frame rate stays one, and turned videos come out upright. Sound is encoded
     again and stays where it was on the clock; gaps in it are silent. Where there is sound without a picture, the

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+
+import math
 import wave
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -11,6 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from extractors.base import VisionExtractor, VisionStream
+from extractors.sequence import FeatureSequence
+from extractors.spec import ExtractorSpec
 
 BITS = 8
 
@@ -224,3 +230,81 @@ def video_encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], 
 def write_numbered() -> Callable[..., Path]:
     """`write_numbered(path, count)`: a video of numbered frames at 25 a second."""
     return lambda path, count: write_media(path, frames=[numbered_frame(i) for i in range(count)])
+
+
+class Listener(VisionExtractor):
+    """Five steps a second: the root mean square of the sound within a tenth of a second of each sampled frame.
+
+    Args:
+        rolls: whether its streams serve windows.
+        only_before: no step from this second on.
+    """
+
+    def __init__(self, *, rolls: bool = False, only_before: float = math.inf) -> None:
+        self.frames_per_second, self.max_side_pixels = 5.0, 64
+        self.listens_at_hz, self.before_seconds, self.after_seconds = 8000, 1.0, 0.5
+        self.names = ("level",)
+        self.spec = ExtractorSpec("tests:Listener", "numpy", "1", {})
+        self.rolling = rolls  # type: ignore[misc]
+        self.only_before = only_before
+        self.streams: list[ListenerStream] = []
+
+    def stream(self) -> VisionStream:
+        self.streams.append(ListenerStream(self))
+        return self.streams[-1]
+
+
+class ListenerStream(VisionStream):
+    def __init__(self, extractor: Listener) -> None:
+        self._extractor = extractor
+        self.indices: list[int] = []
+        self.first: int | None = None
+        self.sound = np.zeros(0, np.float32)
+        self.ended = False
+        self.extents: list[tuple[float, float]] = []
+        self.forgotten = 0.0
+
+    def push(self, image: np.ndarray, indices: Sequence[int]) -> None:
+        self.indices += indices
+
+    def listen(self, samples: np.ndarray, first_sample: int) -> None:
+        self.first = first_sample if self.first is None else self.first
+        assert first_sample == self.first + len(self.sound)
+        self.sound = np.concatenate([self.sound, samples])
+
+    def no_more_sound(self) -> None:
+        self.ended = True
+
+    def finish(self) -> FeatureSequence:
+        return self._steps(0.0, math.inf)
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        heard = ((self.first or 0) + len(self.sound)) / 8000
+        self.extents.append((self.indices[-1] / 5 - end_seconds, heard - end_seconds))
+        return self._steps(start_seconds, end_seconds), "nothing"
+
+    def forget(self, before_seconds: float) -> None:
+        self.forgotten = before_seconds
+
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        return (f"asked about {start_seconds:g} to {end_seconds:g}",)
+
+    def _steps(self, start: float, end: float) -> FeatureSequence:
+        mine = [k for k in self.indices if start <= (k + 0.5) / 5 < end and k / 5 < self._extractor.only_before]
+        if not mine:
+            return self._extractor.empty()
+        levels = []
+        for k in mine:
+            low, high = (round((k / 5 + away) * 8000) - (self.first or 0) for away in (-0.1, 0.1))
+            part = self.sound[max(0, low) : max(0, high)]
+            levels.append([np.sqrt(np.mean(part**2)) if len(part) else 0.0])
+        at = np.array(mine, np.float64)
+        return FeatureSequence(np.array(levels, np.float32), np.stack([at, at + 1], axis=1) / 5, ("level",))
+
+
+@pytest.fixture
+def rising(media: Callable[..., Path]) -> Path:
+    """Ten seconds of grey, and a tone whose amplitude is a twentieth in the first second, two in the next and so on."""
+    samples = np.sin(2 * np.pi * 200 * np.arange(160_000) / 16_000) * (1 + np.arange(160_000) // 16_000) / 20
+    frames = [np.full((48, 64, 3), 90, np.uint8)] * 100
+    return media("rising.mp4", frames=frames, fps=10, samples=samples.astype(np.float32), rate=16_000)

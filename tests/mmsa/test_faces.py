@@ -35,8 +35,8 @@ class TestChecking:
         [
             ("speakng", {}, "there is no choice of --faces 'speakng'. Did you mean 'speaking'\\? Allowed: all, first"),
             ("all", {"modalities": ["text", "audio"]}, "vision is not among the modalities text, audio"),
-            ("all", {"extractors.vision.name": "vision.colour"}, "vision.colour looks at whole pictures. Leave it out, or "
-             "choose one of facial.facemesh, facial.transformers, facial.classifier"),
+            ("all", {"extractors.vision.name": "vision.colour"}, "vision.colour looks at whole pictures. Leave it out, "
+             "or choose one of facial.facemesh, facial.transformers, facial.classifier"),
             ("all", {"extractors.vision.name": "vision.color"}, "unknown extractor 'vision.color' \\(did you mean"),
             ("all", {"extractors.vision.parameters.faces": "largest"}, "at odds with --set, which asks for largest"),
         ],
