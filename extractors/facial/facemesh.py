@@ -168,9 +168,7 @@ class FaceMesh(VisionExtractor):
         source = self.open_source(blendshapes=True) if self._shapes else self.open_source()
         return _FaceStream(self, source)
 
-    def stream_of_several(
-        self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None
-    ) -> FacesStream:
+    def stream_of_several(self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None) -> FacesStream:
         """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
 
         Args:
