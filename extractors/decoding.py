@@ -52,7 +52,8 @@ def choose_device(device: str, frames_device: str | None) -> tuple[str, str]:
         `"cpu"`, `"cuda"` or `"cuda:N"`, and why it is the CPU where NVDEC would have been chosen, or "".
 
     Raises:
-        ToolError: a CUDA device is asked for by name and there is none.
+        ToolError: a CUDA device is asked for by name and there is none. One that only FFmpeg cannot use is a reason for
+            the CPU.
         ValueError: `device` is no name of a device.
     """
     check_device(device)
@@ -61,12 +62,21 @@ def choose_device(device: str, frames_device: str | None) -> tuple[str, str]:
             return CPU, ""
         reason = why_not(frames_device)
         return (CPU, f"FFmpeg cannot use the CUDA device ({reason})") if reason else (frames_device, "")
-    if device != CPU and (reason := why_not(device)):
-        raise ToolError(
-            f"device={device!r} was asked for, but FFmpeg can use no such CUDA device ({reason}): use 'auto' or 'cpu'; "
-            "`mmsa doctor` says more"
-        )
-    return device, ""
+    if device == CPU or not (reason := why_not(device)):
+        return device, ""
+    if torch_sees(device):
+        return CPU, f"FFmpeg cannot use the CUDA device ({reason})"
+    raise ToolError(
+        f"device={device!r} was asked for, but neither torch nor FFmpeg ({reason}) finds that CUDA device: use 'auto' "
+        "or 'cpu', or see what `mmsa doctor` says"
+    )
+
+
+def torch_sees(device: str) -> bool:
+    """Whether there is such a CUDA device for torch."""
+    import torch
+
+    return torch.cuda.is_available() and device_number(device) < torch.cuda.device_count()
 
 
 def device_number(device: str) -> int:

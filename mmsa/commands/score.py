@@ -78,6 +78,9 @@ def score(
         int | None,
         typer.Option(help="Processes, each with a copy of the model; with --ray its workers. Default: 1 / all.", min=1),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where frames are decoded and encoders compute: auto, cpu or cuda.")
+    ] = "auto",
     ray: Annotated[
         str | None, typer.Option(help="Score on a Ray cluster: local (this machine), auto, or HOST:PORT.")
     ] = None,
@@ -122,7 +125,7 @@ def score(
     places = None if output is None else Places(output, names(format_) or ())
     words = WordOptions(transcribe, language, align, save_transcripts)
     bundle = _find_model(run, modalities, models, config, set_)
-    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words)
+    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words, device)
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)
