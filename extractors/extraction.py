@@ -214,7 +214,8 @@ class ClipPass:
             stream.push(image, indices)
             self._after_push(name, (indices[-1] + 1) / rate)
 
-        side, aspect, wanted = extractor.max_side_pixels, self._media.pixel_aspect, extractor.frames_device
+        side, aspect, device = extractor.max_side_pixels, self._media.pixel_aspect, extractor.frames_device
+        codec = self._media.info.video.codec if self._media.info.video is not None else ""
         self._frames = FrameSampler(
             rate,
             side,
@@ -223,7 +224,7 @@ class ClipPass:
             end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
             latest_seconds=self._media.latest_seconds,
             aspect=aspect,
-            convert=None if wanted is None else DeviceFrames(side, aspect, wanted).convert,
+            convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
         )
 
     def _decode(self) -> float:

@@ -188,7 +188,7 @@ ADVICE = {
     "face": "pip install mediapipe==0.10.21; if libGL.so.1 is missing: apt-get install libgl1 libglib2.0-0",
     "librosa": "pip install librosa",
     "media": "pip install av",
-    "decoding": "the CPU decodes instead; for NVDEC the driver's libnvcuvid.so.1 must be there: in a container, start it "
+    "decoding": "the CPU decodes instead; NVDEC needs the driver's libnvcuvid.so.1: start a container "
     "with NVIDIA_DRIVER_CAPABILITIES=compute,utility,video",
     "text": "pip install vaderSentiment",
     "encoders": "pip install 'transformers>=5,<6'",
