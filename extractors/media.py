@@ -18,6 +18,7 @@ from extractors.decoding import (
     accelerator,
     cuda_context,
     device_number,
+    ffmpeg_log,
     why_no_hardware,
 )
 from extractors.errors import MediaError
@@ -228,17 +229,17 @@ class MediaFile:
         """Open the file for decoding on the device, or on the CPU where that fails for the device's sake."""
         if self._device == CPU:
             return _open(self.path)
-        try:
-            number = device_number(self._device)
-            with cuda_context(number) as options:
-                return _open(self.path, accelerator(number, options))
-        except (MediaError, RuntimeError) as problem:
-            container = _open(self.path)
-            self._device, self._fallback = (
-                CPU,
-                f"FFmpeg could not open the GPU's decoder ({problem.__cause__ or problem})",
-            )
-            return container
+        number = device_number(self._device)
+        with ffmpeg_log() as said:
+            try:
+                with cuda_context(number) as options:
+                    return _open(self.path, accelerator(number, options))
+            except (MediaError, RuntimeError) as error:
+                problem = error.__cause__ or error
+        container = _open(self.path)
+        reason = "; ".join(said) or problem
+        self._device, self._fallback = CPU, f"FFmpeg could not open the GPU's decoder ({reason})"
+        return container
 
     def _why_on_cpu(self, formats: Mapping[int, str]) -> str:
         """Why the frames decoded first are not on the device that they were wanted on."""
@@ -359,7 +360,8 @@ def checked_file(path: Path) -> Path:
 def _open(path: Path, hardware: Any = None) -> Any:
     import av
 
-    av.logging.set_level(None)
+    if hardware is None:  # else what FFmpeg says is listened to
+        av.logging.set_level(None)
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(ALLOWED_FORMATS)}
     try:
         return av.open(
