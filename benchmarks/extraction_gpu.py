@@ -147,6 +147,10 @@ class Sink:
         if self._convert is not None:
             self._convert(frame)
 
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """All of them."""
+        return True
+
     def finish(self) -> None:
         """See `extractors.media.Feed`."""
         if torch.cuda.is_available():

@@ -23,6 +23,7 @@ from extractors.decoding import (
 )
 from extractors.errors import MediaError
 from extractors.still_image import STILL_IMAGES_IN_WORDS
+from extractors.unseen import UnseenFrames
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
 # hostile one could make the reader open them; they are not here.
@@ -76,7 +77,7 @@ class MediaInfo:
 
 
 class Feed(Protocol):
-    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameSampler`."""
+    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameFeed`s."""
 
     end_seconds: float
 
@@ -91,6 +92,14 @@ class Feed(Protocol):
 
     def finish(self) -> None:
         """Nothing more comes."""
+        ...
+
+
+class FrameFeed(Feed, Protocol):
+    """What takes pictures, such as `FrameSampler`."""
+
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether a frame that is shown from here to there is looked at."""
         ...
 
 
@@ -128,7 +137,7 @@ class Media(Protocol):
     def measure_seconds(self) -> float: ...  # noqa: D102
 
     def decode(  # noqa: D102
-        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
+        self, audio: Feed | None, frames: FrameFeed | None, *, start_seconds: float = 0.0
     ) -> DecodeReport: ...
 
 
@@ -199,10 +208,11 @@ class MediaFile:
         """Width of a pixel over its height."""
         return pixel_aspect(self._video)
 
-    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+    def decode(self, audio: Feed | None, frames: FrameFeed | None, *, start_seconds: float = 0.0) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
-        Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
+        Frames that are not looked at are not all decoded, see `UnseenFrames`. Packets that cannot be decoded are left
+        out and counted; if the reading breaks off, what came before stands.
 
         Args:
             audio: where sound goes; None where it is not wanted or not there.
@@ -221,7 +231,10 @@ class MediaFile:
             if stream is self._video and self._device != CPU:
                 stream.codec_context.thread_count = HARDWARE_THREADS
         self._seek(start_seconds)
-        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
+        unseen = None
+        if frames is not None and self._device == CPU and UnseenFrames.can(self._video):  # NVDEC: not tried yet
+            unseen = UnseenFrames(self._video, frames.wants, self._origin)
+        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, unseen)
         report = run.run([s for s, _ in feeds])
         return replace(report, fallback=self._why_on_cpu(run.formats))
 
@@ -284,8 +297,8 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
-        self._container, self._feeds, self._origin = container, feeds, origin
+    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float, unseen: UnseenFrames | None) -> None:
+        self._container, self._feeds, self._origin, self._unseen = container, feeds, origin, unseen
         self._errors = 0
         self._broke_off = ""
         self.formats: dict[int, str] = {}
@@ -294,7 +307,8 @@ class _Pass:
     def run(self, streams: list[Any]) -> DecodeReport:
         error = _ffmpeg_error()
         complete = True
-        for packet in self._packets(streams):
+        packets = self._packets(streams)
+        for packet in packets if self._unseen is None else self._unseen.of(packets):
             if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
                 continue
             try:

@@ -188,7 +188,7 @@ def test_where_it_decodes_is_handed_on(trained: Trained, video: Path, monkeypatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="device 'cuda' was asked for, but torch sees none"):
         load_scorer(trained.run.id, trust_extractors=True, device="cuda")
-    with pytest.raises(UsageError, match="there is no device 'gpu'. Did you mean 'cpu'"):
+    with pytest.raises(UsageError, match=r"there is no device 'gpu'\. Did you mean 'cpu'"):
         load_scorer(trained.run.id, device="gpu")
 
 
