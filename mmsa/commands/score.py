@@ -110,6 +110,11 @@ def score(
     if output is None and (format_ is not None or retry_failed):
         raise UsageError(f"{'--format' if format_ is not None else '--retry-failed'} needs --output")
 
+    if ray is not None and device != "auto":
+        raise UsageError(
+            f"--device {device} is of this machine: with --ray every worker takes what it has, leave it out"
+        )
+
     from mmsa.scoring.batch import Recipe, score_batch, scorer_of
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather

@@ -40,6 +40,9 @@ class TestScore:
         code, _, err = run_mmsa(*words, "--device", "cuda")
         assert code == 2
         assert "device 'cuda' was asked for, but torch sees none" in err
+        code, _, err = run_mmsa(*words, "--device", "cpu", "--ray", "local")
+        assert code == 2
+        assert "--device cpu is of this machine: with --ray every worker takes what it has" in err
 
     def test_a_bad_file_is_reported_and_the_rest_is_scored(
         self, run_mmsa: Mmsa, trained: Trained, video: Path, tmp_path: Path
