@@ -133,7 +133,7 @@ class VisionStream(RollingStream, ABC):
         """Take the next sampled frame.
 
         Args:
-            image: `(H, W, 3)` RGB.
+            image: `(H, W, 3)` RGB; a torch tensor where the extractor's `frames_device` names a device.
             indices: the instants `k / frames_per_second` at which this frame is shown; more than one where the
                 video shows a frame for longer than a sampling period.
         """
@@ -161,6 +161,15 @@ class VisionExtractor(Extractor):
     modality: ClassVar[str] = "vision"
     frames_per_second: float
     max_side_pixels: int
+
+    @property
+    def frames_device(self) -> str | None:
+        """The torch device on which its streams want frames, as uint8 tensors; None is NumPy arrays in memory.
+
+        Frames of videos come as asked for, straight from the GPU's decoder where that is on the same device; still
+        images always come as arrays.
+        """
+        return None
 
     @abstractmethod
     def stream(self) -> VisionStream:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from extractors.audio_track import BLOCK_SECONDS, AudioTrack
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
+from extractors.decoding import CPU, check_device, choose_device
+from extractors.device_frames import DeviceFrames
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
@@ -32,12 +34,14 @@ class Extraction:
         missing: why, in plain words, by modality; only modalities without any step are here.
         duration_seconds: how much of the media the clip covers; 0 for still images, which have no time.
         notes: what the user should know, such as that the file breaks off.
+        fallback: why frames were decoded on the CPU where a GPU was to do it, or ""; the notes tell it as well.
     """
 
     sequences: dict[str, FeatureSequence]
     missing: dict[str, str]
     duration_seconds: float
     notes: tuple[str, ...] = ()
+    fallback: str = ""
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}: {seq!r}" for name, seq in self.sequences.items())
@@ -51,6 +55,7 @@ def extract(
     transcript: Transcript | str | None = None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    device: str = "auto",
 ) -> Extraction:
     """Extract the features of a clip, reading its file once.
 
@@ -68,12 +73,16 @@ def extract(
             clip.
         start_seconds: where the clip starts; None is the beginning.
         end_seconds: where it ends; None is the end. An end beyond the file's is the file's, with a note.
+        device: where frames are decoded: `"cpu"`; `"cuda"` or `"cuda:N"`, the GPU's decoder; `"auto"` is the GPU where
+            the extractor wants its frames there, else the CPU. It changes no number: see `extractors.decoding`. What
+            the GPU cannot decode the CPU does, with a note.
 
     Raises:
         MediaError: the file cannot be used, nothing in it can be decoded, it ends before `start_seconds`, a segment of
             a still image is asked for, or one of several files is no still image.
-        ValueError: a modality does not fit its extractor, or the times are out of order.
-        ToolError: an extractor needs something that is not installed.
+        ValueError: a modality does not fit its extractor, the times are out of order, or `device` is no name of one.
+        ToolError: an extractor needs something that is not installed, or `device` names a CUDA device and there is
+            none.
     """
     start, end = _checked_span(start_seconds, end_seconds)
     check_modalities(extractors)
@@ -84,9 +93,22 @@ def extract(
             raise MediaError(f"{images[0]}: a still image has no segments: leave start and end out")
         return _of_images(images, extractors, Transcript.of(transcript))
     assert isinstance(path, str | Path)
-    with MediaFile(path) as media:
+    with open_media(path, extractors, device) as media:
         clip = ClipPass(media, extractors, start, end)
         return clip.extract(Transcript.of(transcript))
+
+
+def open_media(path: str | Path, extractors: Mapping[str, Extractor], device: str) -> MediaFile:
+    """Open a file for these extractors; see `extract` for `device` and what is raised."""
+    chosen, fallback = decoder_for(extractors, device)
+    return MediaFile(path, device=chosen, fallback=fallback)
+
+
+def decoder_for(extractors: Mapping[str, Extractor], device: str) -> tuple[str, str]:
+    """Where to decode frames for these extractors, and why not on a GPU; see `extractors.decoding.choose_device`."""
+    check_device(device)
+    watcher = next((one for one in extractors.values() if isinstance(one, VisionExtractor)), None)
+    return (CPU, "") if watcher is None else choose_device(device, watcher.frames_device)
 
 
 def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -> Iterator[FeatureSequence]:
@@ -109,6 +131,7 @@ class ClipPass:
         self._start, self._end = start, end
         self._missing: dict[str, str] = {}
         self._notes: list[str] = []
+        self._fallback = ""
         self._streams: dict[str, AudioStream | VisionStream] = {}
         self._audio: AudioTrack | None = None
         self._frames: FrameSampler | None = None
@@ -122,7 +145,8 @@ class ClipPass:
             sequences = {name: self._finish(name, transcript, end) for name in self._extractors}
         finally:
             self.close()
-        return Extraction(sequences, self._missing, max(0.0, end - self._start), tuple(self._notes))
+        lasts = max(0.0, end - self._start)
+        return Extraction(sequences, self._missing, lasts, tuple(self._notes), self._fallback)
 
     def close(self) -> None:
         """Free what the streams hold."""
@@ -190,14 +214,17 @@ class ClipPass:
             stream.push(image, indices)
             self._after_push(name, (indices[-1] + 1) / rate)
 
+        side, aspect, device = extractor.max_side_pixels, self._media.pixel_aspect, extractor.frames_device
+        codec = self._media.info.video.codec if self._media.info.video is not None else ""
         self._frames = FrameSampler(
             rate,
-            extractor.max_side_pixels,
+            side,
             push,
             first_index=max(0, math.ceil(self._start * rate - 0.5)),
             end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
             latest_seconds=self._media.latest_seconds,
-            aspect=self._media.pixel_aspect,
+            aspect=aspect,
+            convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
         )
 
     def _decode(self) -> float:
@@ -226,6 +253,9 @@ class ClipPass:
 
     def _note(self, report: DecodeReport) -> None:
         info = self._media.info
+        self._fallback = report.fallback
+        if report.fallback:
+            self._notes.append(f"frames were decoded on the CPU: {report.fallback}")
         if report.complete:
             for kind, feed, stream in (("audio", self._audio, info.audio), ("video", self._frames, info.video)):
                 announced = (stream and stream.duration_seconds) or info.duration_seconds

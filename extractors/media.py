@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from extractors.audio_track import PREROLL_SECONDS
+from extractors.decoding import (
+    CPU,
+    HARDWARE_THREADS,
+    ON_DEVICE,
+    accelerator,
+    cuda_context,
+    device_number,
+    ffmpeg_log,
+    why_no_hardware,
+)
 from extractors.errors import MediaError
 from extractors.still_image import STILL_IMAGES_IN_WORDS
 from extractors.unseen import UnseenFrames
@@ -102,12 +112,14 @@ class DecodeReport:
         complete: whether the file was read to its end.
         decode_errors: packets that could not be decoded.
         broke_off: what stopped the reading before the end, or "".
+        fallback: why frames were decoded on the CPU though a GPU was to do it, or "".
     """
 
     end_seconds: float
     complete: bool
     decode_errors: int
     broke_off: str
+    fallback: str = ""
 
 
 class Media(Protocol):
@@ -137,18 +149,24 @@ class MediaFile:
 
     Args:
         path: the file.
+        device: where frames are decoded: `"cpu"`; `"cuda"` or `"cuda:N"` for that GPU's decoder, whose frames stay on
+            the device until somebody converts them. What the GPU cannot decode the CPU does, and
+            `DecodeReport.fallback` says so. Sound is always decoded on the CPU.
+        fallback: why it is the CPU's turn although another device was wanted, for that report.
 
     Raises:
         MediaError: no such file, not a regular file, empty, not media, of a refused kind, or broken beyond reading.
+        ValueError: `device` is neither the CPU nor a CUDA device.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, device: str = CPU, fallback: str = "") -> None:
         self.path = checked_file(Path(path))
-        self._container = _open(self.path)
+        self._device, self._fallback = device, fallback
+        self._container = self._open()
         self._origin = (self._container.start_time or 0) / _MICROSECONDS
         self._audio = self._container.streams.best("audio")
         best = self._container.streams.best("video")
-        self._video = None if is_cover(best) else best
+        self._video: Any = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
             raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
@@ -164,6 +182,11 @@ class MediaFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def device(self) -> str:
+        """Where frames are decoded, as far as is known before the first; see `DecodeReport.fallback`."""
+        return self._device
 
     @property
     def container(self) -> Any:
@@ -205,12 +228,41 @@ class MediaFile:
             return DecodeReport(self.info.duration_seconds or 0.0, True, 0, "")
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
+            if stream is self._video and self._device != CPU:
+                stream.codec_context.thread_count = HARDWARE_THREADS
         self._seek(start_seconds)
         unseen = None
-        if frames is not None and UnseenFrames.can(self._video):
+        if frames is not None and self._device == CPU and UnseenFrames.can(self._video):  # NVDEC: not tried yet
             unseen = UnseenFrames(self._video, frames.wants, self._origin)
-        report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, unseen)
-        return report.run([s for s, _ in feeds])
+        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, unseen)
+        report = run.run([s for s, _ in feeds])
+        return replace(report, fallback=self._why_on_cpu(run.formats))
+
+    def _open(self) -> Any:
+        """Open the file for decoding on the device, or on the CPU where that fails for the device's sake."""
+        if self._device == CPU:
+            return _open(self.path)
+        number = device_number(self._device)
+        with ffmpeg_log() as said:
+            try:
+                with cuda_context(number) as options:
+                    return _open(self.path, accelerator(number, options))
+            except (MediaError, RuntimeError) as error:
+                problem = error.__cause__ or error
+        container = _open(self.path)
+        reason = "; ".join(said) or problem
+        self._device, self._fallback = CPU, f"FFmpeg could not open the GPU's decoder ({reason})"
+        return container
+
+    def _why_on_cpu(self, formats: Mapping[int, str]) -> str:
+        """Why the frames decoded first are not on the device that they were wanted on."""
+        found = "" if self._video is None else formats.get(self._video.index, "")
+        if self._device == CPU or found in ("", ON_DEVICE):
+            return self._fallback
+        return why_no_hardware(self._video) or (
+            f"the GPU or its driver cannot decode this kind of {self._video.codec_context.codec.name} ({found}, "
+            f"{self._video.codec_context.width} × {self._video.codec_context.height})"
+        )
 
     def measure_seconds(self, *, announced: bool = True) -> float:
         """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
@@ -249,6 +301,8 @@ class _Pass:
         self._container, self._feeds, self._origin, self._unseen = container, feeds, origin, unseen
         self._errors = 0
         self._broke_off = ""
+        self.formats: dict[int, str] = {}
+        """The format of the first frame of each stream."""
 
     def run(self, streams: list[Any]) -> DecodeReport:
         error = _ffmpeg_error()
@@ -280,6 +334,8 @@ class _Pass:
             self._broke_off = str(getattr(problem, "strerror", None) or problem)
 
     def _feed(self, index: int, decoded: list[Any]) -> None:
+        if decoded and index not in self.formats:
+            self.formats[index] = decoded[0].format.name
         for frame in decoded:
             seconds = None
             if frame.pts is not None and frame.time_base is not None:
@@ -315,13 +371,16 @@ def checked_file(path: Path) -> Path:
     return path
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, hardware: Any = None) -> Any:
     import av
 
-    av.logging.set_level(None)
+    if hardware is None:  # else what FFmpeg says is listened to
+        av.logging.set_level(None)
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(ALLOWED_FORMATS)}
     try:
-        return av.open(f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore")
+        return av.open(
+            f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore", hwaccel=hardware
+        )
     except PermissionError as error:
         raise MediaError(
             f"{path}: not readable ({error.strerror}); {_ALLOWED_IN_WORDS}: check its permissions"
@@ -355,4 +414,6 @@ def stream_info(stream: Any) -> StreamInfo | None:
     announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
     about = {"pixel_format": "pix_fmt", "sample_rate_hz": "sample_rate", "channels": "channels"}
     found = {name: value for name, own in about.items() if (value := getattr(context, own, None))}
+    if found.get("pixel_format") == ON_DEVICE:  # where its frames will lie, and nothing that the file announces
+        del found["pixel_format"]
     return StreamInfo(context.name if context is not None else "", announced, **found)

@@ -144,7 +144,9 @@ def evaluate(
     _check_noise(subject, wanted, modalities)
     whole = subject.corpus(corpus, root)
     maps = map_tasks(subject.bundle.tasks, whole.tasks, whole.name)
-    found = open_material(subject, whole, split, modalities=modalities, jobs=jobs, trust_extractors=trust_extractors)
+    found = open_material(
+        subject, whole, split, modalities=modalities, jobs=jobs, trust_extractors=trust_extractors, device=device
+    )
     _check_given(found, wanted)
     model = subject.bundle.model.to(where)
     judge = Judge(model, subject.bundle.tasks, maps, found.corpus, split, where)

@@ -112,6 +112,7 @@ def open_material(
     modalities: Sequence[str] | None = None,
     jobs: int | None = None,
     trust_extractors: bool = False,
+    device: str = "auto",
 ) -> Material:
     """Make or open the features that a model needs of a split.
 
@@ -122,6 +123,7 @@ def open_material(
         modalities: those to give the model; None gives all that the clips have.
         jobs: processes that extract; None is one per core.
         trust_extractors: see `mmsa.scoring.Scorer`.
+        device: see `mmsa.features.load_features`.
 
     Raises:
         UsageError: there are no such clips, an extractor cannot be built here or is not trusted, or ready-made features
@@ -136,10 +138,10 @@ def open_material(
     ready = [key for key in given if is_precomputed(subject.bundle.extractors[key])]
     # Ready-made features are of every clip, in order; else only what is under test is extracted.
     corpus = whole if ready else replace(whole, clips=whole.split(split))
-    built = _rebuild(subject, [key for key in given if key not in ready], trust_extractors)
+    built = _rebuild(subject, [key for key in given if key not in ready], trust_extractors, device)
     tables = {key: _open_ready_made(subject, corpus, key) for key in ready}
     if built:
-        tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype))
+        tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype, device=device))
     return Material(corpus, split, given, built, tables, (*notes, *summarise_missing(tables)))
 
 
@@ -191,8 +193,9 @@ def _open_ready_made(subject: Subject, corpus: Corpus, modality: str) -> Feature
     )
 
 
-def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool) -> dict[str, Extractor]:
+def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool, device: str) -> dict[str, Extractor]:
     import extractors as ex
+    from extractors.registry import placement
 
     specs = {key: subject.bundle.extractors[key] for key in modalities}
     foreign = sorted({spec.name for spec in specs.values()} - set(ex.available()))
@@ -202,6 +205,6 @@ def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool
             "model, pass --trust-extractors (trust_extractors=True)"
         )
     try:
-        return {key: ex.rebuild(spec) for key, spec in specs.items()}
+        return {key: ex.rebuild(spec, **placement(spec.name, device)) for key, spec in specs.items()}
     except (ValueError, OSError, ImportError, ex.ToolError) as error:
         raise UsageError(f"an extractor of this model cannot be built here: {error}") from error

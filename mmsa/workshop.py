@@ -95,7 +95,9 @@ def open_workshop(config: TrainConfig) -> Workshop:
     build_head(sized_config(config, sizes, tasks))
     check_loss(config.loss, tasks)
     Selection(config.select, tasks)
-    tables.update(load_features(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype))
+    tables.update(
+        load_features(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype, device=config.device)
+    )
     return Workshop(corpus, tasks, built, tables)
 
 

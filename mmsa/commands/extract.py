@@ -38,6 +38,9 @@ def extract(
         list[str] | None, typer.Option("--set", help="key=value, such as extractors.audio.name=speech.torchaudio.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.", min=1)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where frames are decoded and encoders compute: auto, cpu or cuda.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, or float16 for half the disk.")] = None,
     output: Annotated[Path | None, typer.Option(help="For a folder of media: where its features go.")] = None,
     transcribe: Annotated[
@@ -62,8 +65,19 @@ def extract(
         return
     if corpus is None and not prune:
         raise UsageError("what to extract? Give a corpus, such as `mmsa extract demo`, or a folder with media files")
-    options = {"corpus": corpus, "root": root, "modalities": names(modalities), "jobs": jobs, "feature_dtype": dtype}
+    options = {
+        "corpus": corpus,
+        "root": root,
+        "modalities": names(modalities),
+        "jobs": jobs,
+        "feature_dtype": dtype,
+        "device": device,
+    }
     chosen = _config(config, {key: value for key, value in options.items() if value is not None}, set_ or [])
+    if chosen.device == "cuda":
+        from mmsa.workshop import choose_device
+
+        choose_device(chosen.device)
     if prune:
         _prune(chosen if corpus is not None else None, yes, as_json)
     elif corpus is not None and _is_media_folder(corpus):
@@ -113,7 +127,7 @@ def _extract_corpus(config: TrainConfig, as_json: bool) -> None:
 
     corpus, ready, built = _corpus(config)
     tables = {key: open_precomputed(corpus, key) for key in ready}
-    made, done = fill_store(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype)
+    made, done = fill_store(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype, device=config.device)
     rows = [_row(key, table, done.get(key)) for key, table in sorted({**tables, **made}.items())]
     if as_json:
         for row in rows:
@@ -198,7 +212,16 @@ def _extract_folder(
     paths = media_files(folder)
     spoken = ("text",) if words.transcribe is not None or any(map(has_sidecar, paths)) else ()
     built = build_extractors(config, config.modalities or ("audio", *spoken, "vision"))
-    made = extract_files(paths, folder, output, built, jobs=config.jobs, store_dtype=config.feature_dtype, words=words)
+    made = extract_files(
+        paths,
+        folder,
+        output,
+        built,
+        jobs=config.jobs,
+        store_dtype=config.feature_dtype,
+        words=words,
+        device=config.device,
+    )
     results = []
     for result in track(made, "Extracting", len(paths)):
         results.append(result)

@@ -38,16 +38,20 @@ def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], d
 
 
 def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str, Extractor]:
-    """The configured extractor of each modality.
+    """The configured extractor of each modality, on the configured device unless its own parameters name another.
 
     Raises:
         UsageError: none is configured, there is none of that name, or it cannot be built here.
     """
     import extractors as ex
+    from extractors.registry import placement
 
     wanted = {key: config.extractor(key) for key in sorted(modalities)}
     try:
-        built = {key: ex.build(choice.name, **choice.parameters) for key, choice in wanted.items()}
+        built = {
+            key: ex.build(choice.name, **{**placement(choice.name, config.device), **choice.parameters})
+            for key, choice in wanted.items()
+        }
     except (ValueError, TypeError, OSError, ImportError) as error:
         raise UsageError(str(error)) from None
     for key, extractor in built.items():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
-from mmsa.errors import UsageError
+from mmsa.errors import UsageError, unknown
 from mmsa.languages import mismatches
 from mmsa.scoring.parts import Ending, Part, Stretch, read_parts
 from mmsa.scoring.results import Score, WindowScore
@@ -31,6 +31,9 @@ PRETRAINED = "pretrained"
 
 SIDECARS = TRANSCRIPT_SUFFIXES
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Where frames may be decoded and extractors compute."""
+
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of a file that are scored, and how many it announces."""
 
@@ -43,6 +46,8 @@ class Scorer:
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
         device: of torch, where the fusion model computes.
+        media_device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
+            `"cuda"`.
         words: what is done for files without a transcript, and for transcripts without times.
 
     Raises:
@@ -51,6 +56,7 @@ class Scorer:
     """
 
     predictor: Predicts
+    media_device: str
     extractors: Mapping[str, Extractor]
 
     def __init__(
@@ -59,9 +65,11 @@ class Scorer:
         *,
         trust_extractors: bool = False,
         device: str = "cpu",
+        media_device: str = "auto",
         words: WordOptions | None = None,
     ) -> None:
         import extractors as ex
+        from extractors.registry import placement
         from mmsa.precomputed import refuse_precomputed
         from mmsa.scoring.predictor import Predictor
 
@@ -72,11 +80,13 @@ class Scorer:
                 f"this model uses {', '.join(foreign)}, code that is not part of mmsa: if you trust whoever made the "
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
-        self.bundle = bundle
+        self.bundle, self.media_device = bundle, media_device
         self.words = word_source(words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
-            self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
+            self.extractors = {
+                key: ex.rebuild(spec, **placement(spec.name, media_device)) for key, spec in bundle.extractors.items()
+            }
         except (ValueError, OSError, ImportError, ex.ToolError) as error:
             raise UsageError(f"an extractor of this model cannot be built here: {error}") from error
 
@@ -181,7 +191,7 @@ class Scorer:
         if not find_still_images(path):
             transcript, told = self.words.find(path, transcript, span)
         told = (*told, *(mismatches(self.extractors, transcript.language) if transcript else ()))
-        for part in read_parts(path, self.extractors, transcript, timeline, span):
+        for part in read_parts(path, self.extractors, transcript, timeline, span, self.media_device):
             yield replace(part, notes=(*part.notes, *told)) if isinstance(part, Ending) else part
 
     def join(
@@ -310,6 +320,7 @@ def load_scorer(
     language: str | None = None,
     align: str | None = None,
     save_transcripts: Path | None = None,
+    device: str = "auto",
 ) -> Scorer:
     """A scorer from a run, or from published classifiers.
 
@@ -322,13 +333,22 @@ def load_scorer(
         language: what is spoken.
         align: a CTC model for transcripts without times.
         save_transcripts: a folder for the transcripts that these make.
+        device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
+            `"cuda"`. The fusion model, which is small, computes on the CPU.
 
     Raises:
-        UsageError: there is no such run, or its bundle cannot be used here.
+        UsageError: there is no such run, its bundle cannot be used here, or `"cuda"` is asked for and not there.
     """
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if device == "cuda":
+        from mmsa.workshop import choose_device
+
+        choose_device(device)
     words = WordOptions(transcribe, language, align, save_transcripts)
     if run == PRETRAINED or not isinstance(run, str | Path):
         from mmsa.scoring.pretrained import PretrainedScorer
 
-        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words)
-    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors, words=words)
+        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words, media_device=device)
+    bundle = load_bundle(find_bundle(str(run)))
+    return Scorer(bundle, trust_extractors=trust_extractors, words=words, media_device=device)
