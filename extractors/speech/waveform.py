@@ -30,13 +30,14 @@ class Waveform(AudioExtractor):
     """
 
     REGISTRY_NAME = "speech.waveform"
-    DEFINITION = 1
+    DEFINITION = 2  # since then, a segment has its last step where it ends within that step
     raw = True
     rolling = True
 
     def __init__(self, *, silence_db: float = -60.0) -> None:
         check_range("silence_db", silence_db, -120.0, 0.0)
         self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, STEP_SAMPLES
+        self.context_seconds = STEP_SAMPLES / 2 / SAMPLE_RATE_HZ  # a step whose middle lies in a segment is whole
         self.floor = 10.0 ** (silence_db / 20.0)
         self.names = tuple(f"sample_{i}" for i in range(STEP_SAMPLES))
         self.spec = make_spec(self.REGISTRY_NAME, "av", self.DEFINITION, {"silence_db": silence_db})
