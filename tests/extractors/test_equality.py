@@ -89,12 +89,12 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 GRID = (1.0, 3.0)
 SPANS = [(0.37, 2.4142), GRID, (2.333, float(SECONDS))]
 
-SAID = "what a wonderful day it was ! it was awful , a wonderful wonderful day . what was it ?".split()
+TEXT = "what a wonderful day it was ! it was awful , a wonderful wonderful day . what was it ?"
 
 
 def words() -> Transcript:
     """A word every third of a second, with its time."""
-    return Transcript(tuple(Segment(word, 0.05 + k / 3, 0.3 + k / 3) for k, word in enumerate(SAID)))
+    return Transcript(tuple(Segment(word, 0.05 + k / 3, 0.3 + k / 3) for k, word in enumerate(TEXT.split())))
 
 
 def words_between(start: float, end: float) -> Transcript:
@@ -277,7 +277,7 @@ def test_batch_sizes_change_nothing(case: Case, build: Callable[..., Extractor],
 @pytest.mark.parametrize("name", ["text", "text-classifier", "tokens", "lexical", "characters"])
 def test_texts_read_together_are_what_each_is_alone(name: str, build: Callable[..., Extractor]) -> None:
     extractor = build(CASES[name])
-    texts = ["what a day", "awful", None, " ".join(SAID), "it was wonderful , wonderful"]
+    texts = ["what a day", "awful", None, TEXT, "it was wonderful , wonderful"]
     for text, found in zip(texts, extractors.extract_texts(extractor, texts), strict=True):
         alone = extractors.extract(None, {"text": extractor}, transcript=text).sequences["text"]
         assert len(found) == len(alone)
@@ -328,7 +328,7 @@ def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lo
     from mmsa.features.extraction import extract_clip, in_processes
 
     using = {case.name: build(case) for case in CASES.values()}
-    clip = Clip("one", "train", {}, lossless(), " ".join(SAID), *GRID)
+    clip = Clip("one", "train", {}, lossless(), TEXT, *GRID)
     found = in_processes(_extract_one, [(name, (name, clip)) for name in using], using, 2)
     for (name, extractor), (values, times) in zip(using.items(), found, strict=True):
         sequences, missing = extract_clip(clip, {name: extractor})
