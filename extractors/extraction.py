@@ -239,6 +239,8 @@ class ClipPass:
             self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
         if report.decode_errors:
             self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+        if self._audio is not None and self._audio.gap_seconds:
+            self._notes.append(f"{self._audio.gap_seconds:.1f} s of sound are missing in between and count as silence")
         if self._frames is not None and self._frames.corrupt:
             self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
         if self._frames is not None and self._frames.misplaced:

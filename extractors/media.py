@@ -21,10 +21,11 @@ ALLOWED_FORMATS = (
     "mpegvideo", "m4v", "h264", "hevc", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "au", "amr", "nut",
 )  # fmt: skip
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "wav", "w64", "flac", "nut"}
-_ALLOWED_IN_WORDS = (
+ALLOWED_IN_WORDS = (
     "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...) and "
     f"{STILL_IMAGES_IN_WORDS}"
 )
+"""How messages name what can be read."""
 _SLACK_SECONDS = 30.0
 _MICROSECONDS = 1_000_000
 
@@ -142,7 +143,7 @@ class MediaFile:
         self._video = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
-            raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
+            raise MediaError(f"{self.path}: holds neither sound nor picture; {ALLOWED_IN_WORDS}")
         self.info = MediaInfo(
             self._container.duration / _MICROSECONDS if self._container.duration else None,
             stream_info(self._audio),
@@ -290,14 +291,14 @@ def checked_file(path: Path) -> Path:
         status = path.stat()
     except OSError as error:
         raise MediaError(
-            f"{path}: {error.strerror or error}; {_ALLOWED_IN_WORDS}: check the path and its permissions"
+            f"{path}: {error.strerror or error}; {ALLOWED_IN_WORDS}: check the path and its permissions"
         ) from error
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{path}: is a directory; {_ALLOWED_IN_WORDS}: give the files in it one by one")
+        raise MediaError(f"{path}: is a directory; {ALLOWED_IN_WORDS}: give the files in it one by one")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path}: is not a regular file; {_ALLOWED_IN_WORDS}: save the media to a file first")
+        raise MediaError(f"{path}: is not a regular file; {ALLOWED_IN_WORDS}: save the media to a file first")
     if status.st_size == 0:
-        raise MediaError(f"{path}: is empty (0 bytes); {_ALLOWED_IN_WORDS}: copy or record it again")
+        raise MediaError(f"{path}: is empty (0 bytes); {ALLOWED_IN_WORDS}: copy or record it again")
     return path
 
 
@@ -310,12 +311,12 @@ def _open(path: Path) -> Any:
         return av.open(f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore")
     except PermissionError as error:
         raise MediaError(
-            f"{path}: not readable ({error.strerror}); {_ALLOWED_IN_WORDS}: check its permissions"
+            f"{path}: not readable ({error.strerror}); {ALLOWED_IN_WORDS}: check its permissions"
         ) from error
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path}: not readable as media ({reason}); {_ALLOWED_IN_WORDS}, complete to their end, no playlists: "
+            f"{path}: not readable as media ({reason}); {ALLOWED_IN_WORDS}, complete to their end, no playlists: "
             "if it plays elsewhere, convert it to MP4; if it was cut off while being copied or recorded, get it again"
         ) from error
 
