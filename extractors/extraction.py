@@ -17,7 +17,7 @@ from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
 _BREAK_SECONDS = 0.5
@@ -194,8 +194,8 @@ class ClipPass:
             rate,
             extractor.max_side_pixels,
             push,
-            first_index=max(0, math.ceil(self._start * rate - 0.5)),
-            end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
+            first_index=max(0, first_step(self._start, rate)),
+            end_index=None if math.isinf(self._end) else first_step(self._end, rate),
             latest_seconds=self._media.latest_seconds,
             aspect=self._media.pixel_aspect,
         )
@@ -204,13 +204,18 @@ class ClipPass:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
+        report = self._media.decode(
+            self._audio,
+            self._frames,
+            start_seconds=self._read_from,
+            pictures_from=None if self._frames is None else self._frames.first_seconds,
+        )
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
-            if name in self._streams and feed is not None and not feed.frames:
+            if name in self._streams and feed is not None and not (feed.frames or feed.done):
                 self._missing[name] = f"the {_KIND[feed.__class__]} stream could not be decoded"
         feeds = [feed for feed in (self._audio, self._frames) if feed is not None]
-        if not any(feed.frames for feed in feeds):
+        if not any(feed.frames or feed.done for feed in feeds):  # a clip may be too short to want a single frame
             raise MediaError(
                 f"{self._media.path}: opened, but nothing in it could be decoded ({report.decode_errors} broken packets"
                 f"{', ' + report.broke_off if report.broke_off else ''}); allowed are complete media files: if it was "

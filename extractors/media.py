@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from extractors.audio_track import PREROLL_SECONDS
 from extractors.errors import MediaError
+from extractors.keyframes import FromKeyframe
 from extractors.still_image import STILL_IMAGES_IN_WORDS
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
@@ -117,7 +118,12 @@ class Media(Protocol):
     def measure_seconds(self) -> float: ...  # noqa: D102
 
     def decode(  # noqa: D102
-        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
+        self,
+        audio: Feed | None,
+        frames: Feed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
     ) -> DecodeReport: ...
 
 
@@ -177,7 +183,14 @@ class MediaFile:
         """Width of a pixel over its height."""
         return pixel_aspect(self._video)
 
-    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+    def decode(
+        self,
+        audio: Feed | None,
+        frames: Feed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
+    ) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
         Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
@@ -186,19 +199,23 @@ class MediaFile:
             audio: where sound goes; None where it is not wanted or not there.
             frames: where frames go; None where they are not wanted or not there.
             start_seconds: nothing before this is wanted, so that reading may begin at a keyframe shortly before.
+            pictures_from: no picture that ends before this is wanted, though sound is: the first one decoded is the
+                last keyframe before it, in formats whose keyframes can be trusted.
         """
         feeds = [
             (stream, feed)
             for stream, feed in ((self._audio, audio), (self._video, frames))
-            if stream is not None and feed is not None and stream.codec_context is not None
+            if stream is not None and feed is not None and stream.codec_context is not None and not feed.done
         ]
         if not feeds:
-            return DecodeReport(self.info.duration_seconds or 0.0, True, 0, "")
+            return DecodeReport(self.info.duration_seconds or math.inf, False, 0, "")
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
         self._seek(start_seconds)
-        report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
-        return report.run([s for s, _ in feeds])
+        found = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
+        if self._may_seek and pictures_from is not None and self._video is not None:
+            found.gates[self._video.index] = FromKeyframe(pictures_from + self._origin)
+        return found.run([s for s, _ in feeds])
 
     def measure_seconds(self, *, announced: bool = True) -> float:
         """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
@@ -221,10 +238,14 @@ class MediaFile:
                     unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
         return end + max(unstamped.values(), default=0.0)
 
+    @property
+    def _may_seek(self) -> bool:
+        return bool(_SEEKABLE & set(self.info.formats))
+
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
         target = start_seconds - PREROLL_SECONDS - 0.3
-        if target <= 0 or not _SEEKABLE & set(self.info.formats):
+        if target <= 0 or not self._may_seek:
             return
         with suppress(_ffmpeg_error()):
             self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
@@ -235,6 +256,7 @@ class _Pass:
 
     def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
         self._container, self._feeds, self._origin = container, feeds, origin
+        self.gates: dict[int, FromKeyframe] = {}
         self._errors = 0
         self._broke_off = ""
 
@@ -244,14 +266,14 @@ class _Pass:
         for packet in self._packets(streams):
             if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
                 continue
-            try:
-                self._feed(packet.stream.index, packet.decode())
-            except error:
-                self._errors += 1
+            gate = self.gates.get(packet.stream.index)
+            self._decode([packet] if gate is None else gate.take(packet))
             if all(feed.done for feed in self._feeds.values()):
                 complete = False
                 break
         if self._broke_off:
+            for gate in self.gates.values():
+                self._decode(gate.rest())
             for stream in streams:
                 with suppress(error):
                     self._feed(stream.index, stream.codec_context.decode(None))
@@ -259,6 +281,13 @@ class _Pass:
             feed.finish()
         end = max((feed.end_seconds for feed in self._feeds.values()), default=0.0)
         return DecodeReport(end, complete, self._errors, self._broke_off)
+
+    def _decode(self, packets: Sequence[Any]) -> None:
+        for packet in packets:
+            try:
+                self._feed(packet.stream.index, packet.decode())
+            except _ffmpeg_error():
+                self._errors += 1
 
     def _packets(self, streams: list[Any]) -> Iterator[Any]:
         try:

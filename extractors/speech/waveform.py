@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, check_range, make_spec
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 SAMPLE_RATE_HZ = 16000
 STEP_SAMPLES = 320
@@ -77,7 +77,7 @@ class _WaveformStream(AudioStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = SAMPLE_RATE_HZ / STEP_SAMPLES
-        found = self._sequence(math.ceil(start_seconds * rate - 0.5), math.ceil(min(end_seconds, 1e9) * rate - 0.5))
+        found = self._sequence(first_step(start_seconds, rate), first_step(min(end_seconds, 1e9), rate))
         return found, "" if len(found) else self.missing_reason()
 
     def forget(self, before_seconds: float) -> None:

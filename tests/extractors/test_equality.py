@@ -245,6 +245,20 @@ def _check_cut(case: Case, segment: FeatureSequence, alone: FeatureSequence) -> 
     check(moved.between(*inner), expected.between(*inner), case.cut or 0.0)
 
 
+def test_clips_that_follow_each_other_lose_no_step(
+    build: Callable[..., Extractor], lossless: Callable[..., Path]
+) -> None:
+    """Cut where the middles of steps lie, which floating-point numbers hit from either side."""
+    cuts = [0.0, *(k / 10 for k in range(1, 39, 2)), float(SECONDS)]
+    for extractor in (build(CASES["colour"], frames_per_second=5.0), build(CASES["waveform"])):
+        whole = extract(lossless(), extractor)
+        parts = [extract(lossless(), extractor, span) for span in pairwise(cuts)]
+        windows = extractors.extract_windows(lossless(), {extractor.modality: extractor}, list(pairwise(cuts)))
+        for found in (parts, [window.extraction.sequences[extractor.modality] for window in windows]):
+            assert np.array_equal(np.concatenate([part.times for part in found]), whole.times)
+            assert np.array_equal(np.concatenate([part.values for part in found]), whole.values)
+
+
 @pytest.mark.parametrize("name", ["facemesh", "facemesh-largest"])
 def test_a_tracker_that_begins_with_a_segment_soon_sees_what_one_sees_that_ran_before(
     name: str, build: Callable[..., Extractor], lossless: Callable[..., Path]
