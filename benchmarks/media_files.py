@@ -40,6 +40,10 @@ class Source:
         samples = self.samples if seconds is None else self.samples[: round(seconds * RATE)]
         return Source(self.frames if frames is None else self.frames[:frames], samples)
 
+    def held(self, clockwise: int) -> Source:
+        """As a camera records it that must be turned clockwise by so many degrees."""
+        return Source([np.rot90(frame, clockwise // 90) for frame in self.frames], self.samples)
+
     def times(self, count: int) -> Source:
         """All of it several times over."""
         return Source([*self.frames] * count, np.tile(self.samples, count))
@@ -127,7 +131,9 @@ def _add_picture(out: Any, picture: Picture, source: Source) -> Callable[[], lis
     height, width = source.frames[0].shape[:2] if source.frames else (64, 64)
     stream = out.add_stream(picture.codec, rate=picture.fps, options=dict(picture.options))
     stream.width, stream.height = picture.size or (width, height)
-    stream.pix_fmt, stream.gop_size = picture.pixels, 12
+    stream.pix_fmt = picture.pixels
+    if "x264-params" not in picture.options:
+        stream.gop_size = 12
     if picture.aspect != 1:
         stream.codec_context.sample_aspect_ratio = picture.aspect
     base = Fraction(1, picture.fps if picture.milliseconds is None else 1000)
@@ -140,7 +146,7 @@ def _add_picture(out: Any, picture: Picture, source: Source) -> Callable[[], lis
             return packets
         for number in range(count):
             image = source.frames[min(number * FPS // picture.fps, len(source.frames) - 1)]
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
             frame = frame.reformat(width=stream.width, height=stream.height, format=picture.pixels)
             frame.pts = number if picture.milliseconds is None else picture.milliseconds[number]
             frame.time_base = base
@@ -268,12 +274,15 @@ def plain(
     frames: int | None = None,
     seconds: float | None = None,
     times: int = 1,
+    clockwise: int = 0,
     options: Mapping[str, str] | None = None,
 ) -> Example:
     """An example that is encoded, and then perhaps spoilt."""
 
     def make(path: Path, source: Source) -> None:
-        write(path, source.first(frames, seconds).times(times), picture, sound, options)
+        write(path, source.first(frames, seconds).times(times).held(clockwise), picture, sound, options)
+        if clockwise:
+            turn(path, clockwise)
         after(path)
 
     return Example(name, about, make, picture, sound)
@@ -322,8 +331,8 @@ FILES: tuple[Example, ...] = (
     plain("10bit-hevc.mkv", "H.265, 10 bit", Picture("libx265", "yuv420p10le", options=_X265), Sound("flac")),
     plain("444.mp4", "full colour resolution", replace(H264, pixels="yuv444p"), AAC),
     plain("alpha.mov", "transparency", Picture("qtrle", "argb", options={}), AAC),
-    plain("rotated.mp4", "filmed upright: turned by 90°", H264, AAC, after=lambda path: turn(path, 90)),
-    plain("upside-down.mp4", "turned by 180°", H264, AAC, after=lambda path: turn(path, 180)),
+    plain("rotated.mp4", "a telephone held upright, to be turned by 90°", H264, AAC, clockwise=90),
+    plain("upside-down.mp4", "to be turned by 180°", H264, AAC, clockwise=180),
     plain("interlaced.mpg", "interlaced", _FIELDS, Sound("mp2")),
     plain("wide-pixels.mp4", "pixels twice as wide as high", replace(H264, size=(128, 256), aspect=Fraction(2)), AAC),
     plain("odd.mkv", "321 × 241 pixels", Picture("ffv1", "bgr0", size=(321, 241), options={}), Sound("flac")),

@@ -25,8 +25,7 @@ class FromKeyframe:
         """Which packets to decode now, in order: none while a later keyframe may still make them needless."""
         if self._open:
             return [packet]
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None or packet.time_base is None or stamp * packet.time_base > self._seconds:
+        if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base > self._seconds:
             self._open = True  # the time has come, or the end of the file, or nobody knows
             held, self._held = self._held, []
             return [*held, packet]

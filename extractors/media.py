@@ -212,8 +212,10 @@ class MediaFile:
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
         self._seek(start_seconds)
-        found = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
-        if self._may_seek and pictures_from is not None and self._video is not None:
+        # AVI says when a picture is decoded, not when it is shown; FFmpeg's guess at the latter is wrong for B-frames.
+        shown = "avi" not in self.info.formats
+        found = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, shown=shown)
+        if self._may_seek and shown and pictures_from is not None and self._video is not None:
             found.gates[self._video.index] = FromKeyframe(pictures_from + self._origin)
         return found.run([s for s, _ in feeds])
 
@@ -254,8 +256,9 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
+    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float, *, shown: bool = True) -> None:
         self._container, self._feeds, self._origin = container, feeds, origin
+        self._clock = "pts" if shown else "dts"
         self.gates: dict[int, FromKeyframe] = {}
         self._errors = 0
         self._broke_off = ""
@@ -298,8 +301,8 @@ class _Pass:
     def _feed(self, index: int, decoded: list[Any]) -> None:
         for frame in decoded:
             seconds = None
-            if frame.pts is not None and frame.time_base is not None:
-                seconds = float(frame.pts * frame.time_base) - self._origin
+            if (stamp := getattr(frame, self._clock)) is not None and frame.time_base is not None:
+                seconds = float(stamp * frame.time_base) - self._origin
             self._feeds[index].feed(frame, seconds)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import extractors
 from extractors.frame_sampler import FrameSampler
+from extractors.media import MediaFile
 from extractors.speech.waveform import Waveform
 
 FPS, SECONDS, GOP = 25, 40, 50
@@ -97,3 +98,42 @@ def test_clips_that_follow_each_other_cost_at_most_a_group_of_pictures_more(
         extractors.extract(long_file("a.mp4"), looking(), start_seconds=start, end_seconds=end)
     shown = bounds[-1] * FPS
     assert shown <= len(decoded) <= shown + len(spans) * (GOP + 2)
+
+
+PICTURES = {
+    "a.avi": ("mpeg4", {"bf": "2"}),
+    "b.avi": ("libx264", {"bf": "2", "g": "12"}),
+    "a.mov": ("libx264", {"x264-params": "keyint=12:open-gop=1:bframes=3:scenecut=0"}),
+    "a.mkv": ("libx265", {"preset": "ultrafast", "x265-params": "keyint=12:open-gop=1:bframes=3:log-level=0"}),
+    "a.webm": ("libvpx-vp9", {"cpu-used": "8", "g": "12", "auto-alt-ref": "1", "lag-in-frames": "16"}),
+    "a.mp4": ("libsvtav1", {"preset": "12", "g": "12"}),
+    "a.ts": ("libx264", {"bf": "2"}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures_are_the_same_wherever_decoding_begins(
+    media: Callable[..., Path], numbered: Callable[..., Any], number_of: Callable[[Any], int], name: str
+) -> None:
+    """Open groups of pictures, frames out of order, hidden frames: a segment sees what the whole file shows there."""
+    codec, options = PICTURES[name]
+    frames = numbered(100, width=128, height=64)
+    path = media(name, frames=frames, video_codec=codec, video_options=options)
+
+    def seen(first: int, end: int | None) -> dict[int, int]:
+        found: dict[int, int] = {}
+        sampler = FrameSampler(
+            25.0,
+            320,
+            lambda image, indices: found.update(dict.fromkeys(indices, number_of(image))),
+            first_index=first,
+            end_index=end,
+        )
+        with MediaFile(path) as file:
+            file.decode(None, sampler, start_seconds=first / 25, pictures_from=sampler.first_seconds)
+        return found
+
+    whole = seen(0, None)
+    assert sorted(set(whole.values())) == list(range(100))
+    for first in range(0, 90, 7):
+        assert seen(first, first + 9) == {k: whole[k] for k in range(first, first + 9) if k in whole}
