@@ -101,7 +101,8 @@ class AudioTrack:
             return self._next_input
         if not 0 <= seconds <= self._latest_seconds:
             return self._next_input
-        self.gap_seconds += max(0, stamped - self._next_input) / rate
+        first, end = self._first / self._rate, math.inf if self._end is None else self._end / self._rate
+        self.gap_seconds += max(0.0, min(stamped / rate, end) - max(self.end_seconds, first))
         return stamped
 
     def _restart(self, frame: Any, start: int) -> None:
