@@ -69,7 +69,7 @@ def rows() -> Iterator[tuple[object, ...]]:
             keys = {"preset": "veryfast", "x264-params": f"keyint={distance}:min-keyint={distance}:scenecut=0"}
             write(path, source, Picture(options=keys), Sound())
             for name, listener in (("librosa", extractors.build("speech.librosa")), ("15 s", FarListening())):
-                using = {"audio": listener, "vision": extractors.build("vision.colour", frames_per_second=5.0)}
+                using = {"audio": listener, "vision": extractors.build("vision.colour", frames_per_second=25.0)}
                 extractors.extract(path, using, start_seconds=50.0, end_seconds=53.0)
                 one = counter.take()
                 for start, end in spans:

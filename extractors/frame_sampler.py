@@ -74,7 +74,7 @@ class FrameSampler:
             aspect: width of a pixel over its height.
         """
         self._rate, self._push = frames_per_second, push
-        self._next, self._end = first_index, end_index
+        self._first, self._next, self._end = first_index, first_index, end_index
         self._latest_seconds = latest_seconds
         self._upright = UprightFrames(max_side_pixels, aspect)
         self._shown: Any = None
@@ -90,6 +90,11 @@ class FrameSampler:
     def done(self) -> bool:
         """Whether every wanted instant has been dealt with."""
         return self._end is not None and self._next >= self._end
+
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether a frame that is shown from here to there is one to sample; if not, feeding it changes nothing."""
+        first, after = self._index(start_seconds), self._index(end_seconds)
+        return max(first, self._first) < (after if self._end is None else min(after, self._end))
 
     def feed(self, frame: Any, seconds: float | None) -> None:
         """Take a decoded `av.VideoFrame` shown from `seconds` on the media's clock (None where unknown)."""
@@ -121,11 +126,14 @@ class FrameSampler:
 
     def _show_until(self, seconds: float) -> None:
         """Sample the frame on screen at each wanted instant before `seconds`."""
-        first = math.ceil((self._shown_seconds - _ROUNDING_SECONDS) * self._rate)
-        after = math.ceil((seconds - _ROUNDING_SECONDS) * self._rate)
+        first, after = self._index(self._shown_seconds), self._index(seconds)
         held = math.ceil((self._shown_seconds + HOLD_SECONDS) * self._rate)
         wanted = range(max(first, self._next), min(after, held, after if self._end is None else self._end))
         if wanted:
             self._push(self._upright.convert(self._shown), wanted)
             self.sampled += len(wanted)
         self._next = max(self._next, after)
+
+    def _index(self, seconds: float) -> int:
+        """The first `k` at which a frame can be on screen that is shown from here."""
+        return math.ceil((seconds - _ROUNDING_SECONDS) * self._rate)

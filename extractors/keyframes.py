@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -13,28 +14,31 @@ class FromKeyframe:
     to the next.
 
     Args:
+        stream: index of the pictures' stream.
         seconds: from when pictures are wanted, on the packets' own clock.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, stream: int, seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
         self._held: list[Any] = []
-        self._open = False
 
-    def take(self, packet: Any) -> list[Any]:
-        """Which packets to decode now, in order: none while a later keyframe may still make them needless."""
-        if self._open:
-            return [packet]
-        if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base > self._seconds:
-            self._open = True  # the time has come, or the end of the file, or nobody knows
-            held, self._held = self._held, []
-            return [*held, packet]
-        if packet.is_keyframe:
-            self._held.clear()
-        self._held.append(packet)
-        return []
+    def of(self, packets: Iterable[Any]) -> Iterator[Any]:
+        """The same packets without the pictures before that keyframe; the others of the stream a little later."""
+        opened = False
+        for packet in packets:
+            if packet.stream.index != self._stream or opened:
+                yield packet
+                continue
+            if packet.pts is None or packet.time_base is None or packet.pts * packet.time_base > self._seconds:
+                opened = True  # the time has come, or the end of the file, or nobody knows
+                yield from self._let_go()
+                yield packet
+                continue
+            if packet.is_keyframe:
+                self._held.clear()
+            self._held.append(packet)
+        yield from self._let_go()
 
-    def rest(self) -> list[Any]:
-        """What is still held where the reading broke off."""
+    def _let_go(self) -> list[Any]:
         held, self._held = self._held, []
         return held

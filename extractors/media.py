@@ -14,6 +14,7 @@ from extractors.audio_track import PREROLL_SECONDS
 from extractors.errors import MediaError
 from extractors.keyframes import FromKeyframe
 from extractors.still_image import STILL_IMAGES_IN_WORDS
+from extractors.unseen import UnseenFrames
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
 # hostile one could make the reader open them; they are not here.
@@ -68,7 +69,7 @@ class MediaInfo:
 
 
 class Feed(Protocol):
-    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameSampler`."""
+    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameFeed`s."""
 
     end_seconds: float
 
@@ -83,6 +84,14 @@ class Feed(Protocol):
 
     def finish(self) -> None:
         """Nothing more comes."""
+        ...
+
+
+class FrameFeed(Feed, Protocol):
+    """What takes pictures, such as `FrameSampler`."""
+
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether a frame that is shown from here to there is looked at."""
         ...
 
 
@@ -120,7 +129,7 @@ class Media(Protocol):
     def decode(  # noqa: D102
         self,
         audio: Feed | None,
-        frames: Feed | None,
+        frames: FrameFeed | None,
         *,
         start_seconds: float = 0.0,
         pictures_from: float | None = None,
@@ -186,14 +195,15 @@ class MediaFile:
     def decode(
         self,
         audio: Feed | None,
-        frames: Feed | None,
+        frames: FrameFeed | None,
         *,
         start_seconds: float = 0.0,
         pictures_from: float | None = None,
     ) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
-        Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
+        Frames that are not looked at are not all decoded, see `UnseenFrames`. Packets that cannot be decoded are left
+        out and counted; if the reading breaks off, what came before stands.
 
         Args:
             audio: where sound goes; None where it is not wanted or not there.
@@ -214,10 +224,14 @@ class MediaFile:
         self._seek(start_seconds)
         # AVI says when a picture is decoded, not when it is shown; FFmpeg's guess at the latter is wrong for B-frames.
         shown = "avi" not in self.info.formats
-        found = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, shown=shown)
-        if self._may_seek and shown and pictures_from is not None and self._video is not None:
-            found.gates[self._video.index] = FromKeyframe(pictures_from + self._origin)
-        return found.run([s for s, _ in feeds])
+        sieves: list[FromKeyframe | UnseenFrames] = []
+        if self._video is not None and frames is not None and shown:
+            if pictures_from is not None and self._may_seek:
+                sieves.append(FromKeyframe(self._video.index, pictures_from + self._origin))
+            if UnseenFrames.can(self._video):
+                sieves.append(UnseenFrames(self._video, frames.wants, self._origin))
+        report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, sieves, shown=shown)
+        return report.run([s for s, _ in feeds])
 
     def measure_seconds(self, *, announced: bool = True) -> float:
         """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
@@ -256,27 +270,37 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float, *, shown: bool = True) -> None:
-        self._container, self._feeds, self._origin = container, feeds, origin
+    def __init__(
+        self,
+        container: Any,
+        feeds: dict[int, Feed],
+        origin: float,
+        sieves: Sequence[FromKeyframe | UnseenFrames],
+        *,
+        shown: bool,
+    ) -> None:
+        self._container, self._feeds, self._origin, self._sieves = container, feeds, origin, sieves
         self._clock = "pts" if shown else "dts"
-        self.gates: dict[int, FromKeyframe] = {}
         self._errors = 0
         self._broke_off = ""
 
     def run(self, streams: list[Any]) -> DecodeReport:
         error = _ffmpeg_error()
         complete = True
-        for packet in self._packets(streams):
+        packets = self._packets(streams)
+        for sieve in self._sieves:
+            packets = sieve.of(packets)
+        for packet in packets:
             if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
                 continue
-            gate = self.gates.get(packet.stream.index)
-            self._decode([packet] if gate is None else gate.take(packet))
+            try:
+                self._feed(packet.stream.index, packet.decode())
+            except error:
+                self._errors += 1
             if all(feed.done for feed in self._feeds.values()):
                 complete = False
                 break
         if self._broke_off:
-            for gate in self.gates.values():
-                self._decode(gate.rest())
             for stream in streams:
                 with suppress(error):
                     self._feed(stream.index, stream.codec_context.decode(None))
@@ -284,13 +308,6 @@ class _Pass:
             feed.finish()
         end = max((feed.end_seconds for feed in self._feeds.values()), default=0.0)
         return DecodeReport(end, complete, self._errors, self._broke_off)
-
-    def _decode(self, packets: Sequence[Any]) -> None:
-        for packet in packets:
-            try:
-                self._feed(packet.stream.index, packet.decode())
-            except _ffmpeg_error():
-                self._errors += 1
 
     def _packets(self, streams: list[Any]) -> Iterator[Any]:
         try:

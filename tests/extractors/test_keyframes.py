@@ -15,13 +15,15 @@ BASE = Fraction(1, 10)
 
 def packets(*stamps: int | None, keys: tuple[int, ...] = (0,)) -> list[Any]:
     """In the order of decoding, with these presentation times in tenths of a second."""
-    made = [SimpleNamespace(pts=at, dts=None, time_base=BASE, is_keyframe=i in keys) for i, at in enumerate(stamps)]
-    return [*made, SimpleNamespace(pts=None, dts=None, time_base=None, is_keyframe=False)]
+    pictures = SimpleNamespace(index=0)
+    made = [
+        SimpleNamespace(stream=pictures, pts=at, time_base=BASE, is_keyframe=i in keys) for i, at in enumerate(stamps)
+    ]
+    return [*made, SimpleNamespace(stream=pictures, pts=None, time_base=None, is_keyframe=False)]
 
 
 def decoded(given: list[Any], seconds: float) -> list[int | None]:
-    gate = FromKeyframe(seconds)
-    return [packet.pts for one in given for packet in gate.take(one)]
+    return [packet.pts for packet in FromKeyframe(0, seconds).of(given)]
 
 
 def test_decoding_begins_with_the_last_keyframe_at_or_before_the_time() -> None:
@@ -36,10 +38,17 @@ def test_decoding_begins_with_the_last_keyframe_at_or_before_the_time() -> None:
 def test_what_is_held_comes_out_at_the_end_of_the_file_or_of_the_reading() -> None:
     given = packets(*range(8), keys=(0, 5))
     assert decoded(given, 99.0) == [5, 6, 7, None]
-    gate = FromKeyframe(99.0)
-    assert [gate.take(one) for one in given[:-1]] == [[]] * 8
-    assert [packet.pts for packet in gate.rest()] == [5, 6, 7]
-    assert gate.rest() == []
+    assert decoded(given[:-1], 99.0) == [5, 6, 7]
+
+
+def test_other_streams_are_let_through_at_once() -> None:
+    given = packets(*range(6), keys=(0, 3))
+    sound = [
+        SimpleNamespace(stream=SimpleNamespace(index=1), pts=at, time_base=BASE, is_keyframe=True) for at in range(6)
+    ]
+    mixed = [one for pair in zip(given, sound, strict=False) for one in pair]
+    found = [(packet.stream.index, packet.pts) for packet in FromKeyframe(0, 0.4).of(mixed)]
+    assert found == [*((1, at) for at in range(5)), (0, 3), (0, 4), (0, 5), (1, 5)]
 
 
 def test_reordered_pictures_stay_together_with_their_keyframe() -> None:

@@ -59,7 +59,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
 
 
 def looking(**audio: extractors.Extractor) -> dict[str, extractors.Extractor]:
-    return {"vision": extractors.build("vision.colour", frames_per_second=5.0), **audio}
+    return {"vision": extractors.build("vision.colour", frames_per_second=25.0), **audio}
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
@@ -72,7 +72,7 @@ def test_a_segment_is_decoded_from_the_keyframe_before_it(
     if listener is not None:
         using["audio"] = listener() if callable(listener) else extractors.build(listener)
     found = extractors.extract(long_file(name), using, start_seconds=start, end_seconds=start + 3.0)
-    assert len(found.sequences["vision"]) == 15
+    assert len(found.sequences["vision"]) == 75
     keyframe = int(start * FPS) // GOP * GOP
     assert round(decoded[0] * FPS) == keyframe
     # The one after the last that is wanted tells how long that is shown.
