@@ -19,7 +19,7 @@ from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
 _BREAK_SECONDS = 0.5
@@ -220,8 +220,8 @@ class ClipPass:
             rate,
             side,
             push,
-            first_index=max(0, math.ceil(self._start * rate - 0.5)),
-            end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
+            first_index=max(0, first_step(self._start, rate)),
+            end_index=None if math.isinf(self._end) else first_step(self._end, rate),
             latest_seconds=self._media.latest_seconds,
             aspect=aspect,
             convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
@@ -231,13 +231,18 @@ class ClipPass:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
+        report = self._media.decode(
+            self._audio,
+            self._frames,
+            start_seconds=self._read_from,
+            pictures_from=None if self._frames is None else self._frames.first_seconds,
+        )
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
-            if name in self._streams and feed is not None and not feed.frames:
+            if name in self._streams and feed is not None and not (feed.frames or feed.done):
                 self._missing[name] = f"the {_KIND[feed.__class__]} stream could not be decoded"
         feeds = [feed for feed in (self._audio, self._frames) if feed is not None]
-        if not any(feed.frames for feed in feeds):
+        if not any(feed.frames or feed.done for feed in feeds):  # a clip may be too short to want a single frame
             raise MediaError(
                 f"{self._media.path}: opened, but nothing in it could be decoded ({report.decode_errors} broken packets"
                 f"{', ' + report.broke_off if report.broke_off else ''}); allowed are complete media files: if it was "
@@ -269,6 +274,8 @@ class ClipPass:
             self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
         if report.decode_errors:
             self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+        if self._audio is not None and self._audio.gap_seconds:
+            self._notes.append(f"{self._audio.gap_seconds:.1f} s of sound are missing in between and count as silence")
         if self._frames is not None and self._frames.corrupt:
             self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
         if self._frames is not None and self._frames.misplaced:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, Extractor, VisionExtractor, VisionStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 
 def rolling(extractor: Extractor) -> Extractor:
@@ -116,11 +116,11 @@ class _PictureStream(VisionStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = self._extractor.frames_per_second
-        return self._play(math.ceil(start_seconds * rate - 0.5), math.ceil(min(end_seconds, 1e9) * rate - 0.5))
+        return self._play(first_step(start_seconds, rate), first_step(min(end_seconds, 1e9), rate))
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         self._frames = [(image, indices) for image, indices in self._frames if indices[-1] >= first]
 
     def _play(self, first: float, after: float) -> tuple[FeatureSequence, str]:

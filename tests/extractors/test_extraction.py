@@ -214,6 +214,20 @@ def test_times_that_do_not_fit(media: Make, make_tone: Callable) -> None:
     assert "the clip ends at 3 s, but the media at 1.0" in result.notes[0]
 
 
+def test_a_clip_too_short_for_a_frame_is_no_broken_file(media: Make, make_tone: Callable, numbered: Callable) -> None:
+    path = media("a.mp4", frames=numbered(25), samples=make_tone(1.0))
+    using = {"vision": Brightness()}  # the first two of its steps have their middles at 0.05 and 0.15 s
+    found = extractors.extract(path, using, start_seconds=0.06, end_seconds=0.14)
+    assert len(found.sequences["vision"]) == 0
+    assert set(found.missing) == {"vision"}
+    assert found.duration_seconds == pytest.approx(0.08)
+    with_sound = extractors.extract(
+        path, {**using, "audio": extractors.build("speech.librosa")}, start_seconds=0.06, end_seconds=0.14
+    )
+    assert len(with_sound.sequences["audio"]) == 4  # windows of 40 ms every 20 ms: middles at 0.06, 0.08, 0.10, 0.12 s
+    assert with_sound.missing.keys() == {"vision"}
+
+
 def test_words_take_their_times_from_the_clip(media: Make, make_tone: Callable) -> None:
     path = media("a.m4a", samples=make_tone(4.0))
     using = {"text": extractors.build("text.lexical")}
