@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from extractors.media import Feed
 
 BLOCK_SECONDS = 5.0
 """How much sound is gathered before it is pushed."""
@@ -156,6 +159,40 @@ class AudioTrack:
             # A broken float stream may hold NaN or infinity; they would poison every window they touch.
             self._push(np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0))
         self._blocks, self._blocked = [], 0
+
+
+class AudioTracks:
+    """Feeds the same decoded sound to several, such as `AudioTrack`s, each at its own rate and over its own part.
+
+    Args:
+        tracks: at least one.
+
+    Attributes:
+        frames: how many decoded frames with sound in them were given.
+        end_seconds: where the sound ended, as far as one wanted it.
+    """
+
+    def __init__(self, tracks: Sequence[Feed]) -> None:
+        self._tracks = tracks
+        self.frames = 0
+        self.end_seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether none wants more."""
+        return all(track.done for track in self._tracks)
+
+    def feed(self, frame: Any, seconds: float | None) -> None:
+        """See `extractors.media.Feed`."""
+        for track in self._tracks:
+            track.feed(frame, seconds)
+        self.frames += frame.samples > 0
+        self.end_seconds = max(track.end_seconds for track in self._tracks)
+
+    def finish(self) -> None:
+        """See `extractors.media.Feed`."""
+        for track in self._tracks:
+            track.finish()
 
 
 def _exact(frame: Any, seconds: float | None) -> float | None:

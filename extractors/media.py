@@ -81,7 +81,10 @@ class MediaInfo:
 class Feed(Protocol):
     """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameFeed`s."""
 
-    end_seconds: float
+    @property
+    def end_seconds(self) -> float:
+        """Where what it was given ends."""
+        ...
 
     @property
     def done(self) -> bool:

@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
         head: keyword arguments of the head, beside its sizes.
         modalities: which to use; None takes all that the corpus has.
         tasks: which to learn; None takes the corpus's default ones.
-        extractors: by modality; those not named keep their default.
+        extractors: by modality; those not named keep their default. Parameters without a name are the default's.
         encoders: by modality: pretrained encoders that run in front of the head, and may be trained with it (see
             `mmsa.encoders.config.EncoderConfig`). Other modalities keep their extracted features.
         seed: of weights, dropout and the order of batches.
@@ -128,6 +128,20 @@ class TrainConfig(BaseModel):
     jobs: Positive | None = None
     feature_dtype: Literal["float32", "float16"] = "float32"
     experiment: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, data: Any) -> Any:
+        """Parameters without a name are those of the modality's default extractor."""
+        given = data.get("extractors") if isinstance(data, Mapping) else None
+        if not isinstance(given, Mapping):
+            return data
+        named = {
+            key: {"name": DEFAULT_EXTRACTORS[key].name, **own}
+            for key, own in given.items()
+            if isinstance(own, Mapping) and key in DEFAULT_EXTRACTORS
+        }
+        return {**data, "extractors": {**given, **named}}
 
     @model_validator(mode="after")
     def _nothing_empty_or_twice(self) -> Self:

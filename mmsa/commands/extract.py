@@ -33,6 +33,9 @@ def extract(
     corpus: Annotated[str | None, typer.Argument(help="A corpus as in `mmsa train`, or a folder of media.")] = None,
     root: Annotated[Path | None, typer.Option(help="The corpus's folder; without it, $MMSA_DATA/<corpus>.")] = None,
     modalities: Annotated[str | None, typer.Option(help="Such as text,audio,vision. Default: all there are.")] = None,
+    faces: Annotated[
+        str | None, typer.Option(help="Of several faces: first (the default), largest, speaking or all.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of a training: the features it needs.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, such as extractors.audio.name=speech.torchaudio.")
@@ -73,7 +76,7 @@ def extract(
         "feature_dtype": dtype,
         "device": device,
     }
-    chosen = _config(config, {key: value for key, value in options.items() if value is not None}, set_ or [])
+    chosen = _config(config, {key: value for key, value in options.items() if value is not None}, set_ or [], faces)
     if chosen.device == "cuda":
         from mmsa.workshop import choose_device
 
@@ -90,14 +93,20 @@ def extract(
         _extract_corpus(chosen, as_json)
 
 
-def _config(file: Path | None, options: Mapping[str, Any], settings: Sequence[str]) -> TrainConfig:
+def _config(
+    file: Path | None, options: Mapping[str, Any], settings: Sequence[str], faces: str | None = None
+) -> TrainConfig:
     from mmsa.config import make_config, parse_settings
+    from mmsa.faces import KEY, check_faces
 
     given = parse_settings(settings)
     for key in given:
         if key.split(".")[0] not in SETTINGS:
             raise UsageError(f"--set {key}=… has no effect on features: here it takes {', '.join(SETTINGS)}")
-    return make_config(file, {**options, **given})
+    chosen = make_config(file, {**options, **({} if faces is None else {KEY: faces}), **given})
+    if faces is not None:
+        check_faces(faces, chosen)
+    return chosen
 
 
 def _is_media_folder(given: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from mmsa.config import TrainConfig
@@ -30,11 +30,19 @@ def choose_extractors(corpus: Corpus, config: TrainConfig) -> tuple[list[str], d
     modalities = config.modalities or modalities_of(corpus)
     if unused := sorted(set(config.encoders) - set(modalities)):
         raise UsageError(f"encoders.{unused[0]}: the corpus {corpus.name} has only {', '.join(modalities)}")
+    if config.modalities is None and "vision" not in modalities and "faces" in _parameters(config, "vision"):
+        has = ", ".join(modalities)
+        raise UsageError(f"extractors.vision.parameters.faces has no effect: the corpus {corpus.name} has only {has}")
     own = {*config.extractors, *config.encoders}
     ready = sorted(key for key in modalities if key in corpus.features and key not in own)
     built = build_extractors(config, set(modalities) - set(ready))
     warn_of_mismatches(built, corpus.language, corpus.name)
     return ready, built
+
+
+def _parameters(config: TrainConfig, modality: str) -> Mapping[str, object]:
+    """Those that the configuration names itself."""
+    return config.extractors[modality].parameters if modality in config.extractors else {}
 
 
 def build_extractors(config: TrainConfig, modalities: Iterable[str]) -> dict[str, Extractor]:

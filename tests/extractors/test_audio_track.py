@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.audio_track import AudioTrack
+from extractors.audio_track import AudioTrack, AudioTracks
 
 RATE = 16000
 
@@ -146,3 +146,26 @@ def test_done_after_the_last_wanted_sample() -> None:
     assert not track.done
     track.feed(audio_frame(np.ones(10, np.float32), RATE), (RATE - 1) / RATE)
     assert track.done
+
+
+def test_several_tracks_hear_the_same_each_at_its_rate_over_its_part() -> None:
+    pieces = [(sine(0.5, 48000, start=k / 2), k / 2) for k in range(6)]
+    halves: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
+    tracks = AudioTracks(
+        [
+            AudioTrack(8000, halves.append, end_sample=8000),
+            AudioTrack(RATE, parts.append, first_sample=RATE, end_sample=2 * RATE),
+        ]
+    )
+    given = 0
+    for samples, seconds in pieces:
+        if not tracks.done:
+            tracks.feed(audio_frame(samples, 48000), seconds)
+            given += 1
+    tracks.finish()
+    assert given == 5  # the resampler holds a little back at two seconds
+    assert tracks.frames == 5
+    assert tracks.end_seconds == pytest.approx(2.5)
+    assert np.array_equal(np.concatenate(parts), run(pieces, 48000, first_sample=RATE, end_sample=2 * RATE))
+    assert np.abs(np.concatenate(halves) - run(pieces, 48000, end_sample=2 * 8000)[::2]).max() < 0.05

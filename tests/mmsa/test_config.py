@@ -151,3 +151,13 @@ def test_settings_of_the_engine_that_can(recipe: Path) -> None:
     )
     assert (config.schedule, config.plateau_factor, config.plateau_epochs) == ("plateau", 0.1, 3)
     assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_parameters_without_a_name_are_the_default_extractors() -> None:
+    given = {"extractors": {"vision": {"parameters": {"faces": "all"}}}}
+    config = TrainConfig.model_validate(given)
+    assert config.extractor("vision").name == DEFAULT_EXTRACTORS["vision"].name
+    assert config.extractor("vision").parameters == {"faces": "all"}
+    assert given == {"extractors": {"vision": {"parameters": {"faces": "all"}}}}
+    with pytest.raises(UsageError, match=r"extractors\.eeg\.name: Field required"):
+        make_config(None, {"extractors.eeg.parameters.size": 3})
