@@ -152,9 +152,7 @@ class FaceMesh(VisionExtractor):
             return self.stream_of_several(self, Looks(self._keep, np.stack, 1))
         return _FaceStream(self, self.open_source())
 
-    def stream_of_several(
-        self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None
-    ) -> FacesStream:
+    def stream_of_several(self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None) -> FacesStream:
         """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
 
         Args:

@@ -186,6 +186,8 @@ def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]
             continue
         try:
             built[key] = ex.build(EXTRACTORS[key], **{**member.parameters, "model": model, "revision": revision})
+            if member.parameters.get("faces") == "all":
+                raise ValueError("faces: all gives no one opinion of several faces: set largest or speaking")
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)
             built[key].load()
         except ex.ToolError as error:
