@@ -191,6 +191,8 @@ def _load(ensemble: Ensemble, device: str) -> tuple[dict[str, Extractor], dict[s
         try:
             given = {**placement(EXTRACTORS[key], device), **member.parameters}
             built[key] = ex.build(EXTRACTORS[key], **{**given, "model": model, "revision": revision})
+            if member.parameters.get("faces") == "all":
+                raise ValueError("faces: all gives no one opinion of several faces: set largest or speaking")
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)
             built[key].load()
         except ex.ToolError as error:
