@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mmsa.encoders.config import RAW, EncoderConfig, encoder_mistakes
 from mmsa.errors import UsageError
@@ -15,6 +15,18 @@ from mmsa.loss_config import LossConfig
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+MOST_CELLS_PER_SECOND = 1000.0
+
+
+def _as_grid(given: object) -> object:
+    if given is None or given == "words":
+        return given
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if number and 0 < given <= MOST_CELLS_PER_SECOND:  # type: ignore[operator]
+        return float(given)  # type: ignore[arg-type]
+    raise ValueError(f"a grid is words, or a number of cells per second up to {MOST_CELLS_PER_SECOND:g}")
 
 
 class ExtractorConfig(BaseModel):
@@ -74,8 +86,12 @@ class TrainConfig(BaseModel):
         modality_dropout: chance that a modality of a training clip is masked out; the last one never is.
         loss: what is minimised (see `LossConfig`).
         select: what makes an epoch the best one: `"loss"` or `"<task>.<metric>"`, both on the validation split.
-        grid_steps: length of the common grid for heads that need alignment; None takes the features' own steps, for
-            corpora whose modalities are aligned already.
+        grid: the times that the features of all modalities are pooled onto before the head, whichever it is: `"words"`,
+            a step per word; or a number of cells per second (see `mmsa.features.aligned`). None leaves each modality
+            its own steps.
+        grid_steps: without `grid`, the length of the common grid for heads that need alignment, which is laid over a
+            clip by the number of its steps; None takes the features' own steps, for corpora whose modalities are
+            aligned already.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         resident_mb: features of up to so many megabytes are kept on a CUDA device; those beyond are read from disk as
             batches need them. None is half of the device's free memory. On the CPU they are always memory-mapped.
@@ -120,6 +136,7 @@ class TrainConfig(BaseModel):
     modality_dropout: Fraction = 0.2
     loss: LossConfig = Field(default_factory=LossConfig)
     select: str = "loss"
+    grid: Annotated[Literal["words"] | float | None, BeforeValidator(_as_grid)] = None
     grid_steps: Positive | None = 32
     device: Literal["auto", "cpu", "cuda"] = "auto"
     resident_mb: int | None = Field(default=None, ge=0)
@@ -144,6 +161,14 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} belongs to schedule: {kind}, which is {self.schedule}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of epochs: {self.epochs}")
+        if self.grid is not None and self.grid_steps != type(self).model_fields["grid_steps"].default:
+            raise ValueError(f"grid_steps has no effect beside grid: {self.grid}, whose cells are the steps")
+        if self.grid is not None and self.encoders:
+            read = ", ".join(sorted(self.encoders))
+            raise ValueError(
+                f"grid: {self.grid} pools features before the head, and what the encoders of {read} read cannot be "
+                "pooled: leave grid out, or extract these modalities with extractors"
+            )
         if self.sharding == "full" and (self.compile or self.precision == "fp16"):
             raise ValueError("sharding: full goes with neither compile nor precision: fp16; bf16 is fine")
         if self.checkpoint_steps is not None and not self.checkpoints:

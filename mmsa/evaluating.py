@@ -219,7 +219,7 @@ def _add_noise(
     others = tuple(key for key in found.modalities if key != own)
 
     def alone(table: FeatureTable) -> dict[str, float]:
-        return judge.measure(judge.answer({own: table}, (own,))) if others else {}
+        return judge.measure(judge.answer({**found.tables, own: table}, (own,))) if others else {}
 
     clean = found.tables[own]
     untouched = judge.measure(results.subsets[found.modalities])

@@ -130,7 +130,7 @@ def clip_seconds(shop: Workshop) -> tuple[float, float, float] | None:
     A clip is as long as its segment, or as the last step of its sound or picture says: words may have no times, and
     ready-made features have none.
     """
-    timed = [shop.tables[key] for key, one in shop.extractors.items() if one.modality != "text"]
+    timed = [shop.extracted[key] for key, one in shop.extractors.items() if one.modality != "text"]
     lengths = []
     for row, clip in enumerate(shop.corpus.clips):
         if clip.split != "train":

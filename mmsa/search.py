@@ -18,6 +18,7 @@ FIXED = {
     "experiment": "it only says where runs are kept",
     "extractors": "features are made once for all trials",
     "feature_dtype": "features are made once for all trials",
+    "grid": "features are put on it once for all trials",
     "fusion": "each head is tuned by itself: name them under heads",
     "jobs": "it changes no number",
     "modalities": "trials must see the same input to be compared",

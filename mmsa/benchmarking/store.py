@@ -136,7 +136,7 @@ def settings_of(entry: HeadEntry, config: TrainConfig) -> dict[str, Any]:
     """Everything of a row and its configuration that can change a number, as plain JSON values."""
     settings = json.loads(json.dumps(config.model_dump(mode="json", exclude=INDIFFERENT), default=str))
     if entry.classical:  # it has no fusion head, no epochs and no seed
-        kept = ("corpus", "modalities", "tasks", "extractors")
+        kept = ("corpus", "modalities", "tasks", "extractors", "grid")
         settings = {key: settings[key] for key in kept} | {"head": dict(entry.options)}
     return {"name": entry.head, **settings}
 

@@ -115,8 +115,9 @@ class EnsemblePredictor(Predicts):
     def __init__(self, maps: Mapping[str, LabelMap]) -> None:
         self._maps = maps
 
-    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
-        """One prediction for each extraction, in order."""
+    def predict(self, found: Sequence[Extraction], starts: Sequence[float] | None = None) -> list[Prediction]:
+        """One prediction for each extraction, in order; where it starts is of no account."""
+        del starts
         return [self._predict(one) for one in found]
 
     def _predict(self, found: Extraction) -> Prediction:
