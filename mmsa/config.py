@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from mmsa.encoders.config import RAW, EncoderConfig, encoder_mistakes
 from mmsa.errors import UsageError
 from mmsa.loss_config import LossConfig
+from mmsa.words import WordOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -38,6 +39,33 @@ class ExtractorConfig(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
 
 
+class WordsConfig(BaseModel):
+    """Where a corpus's words come from beside its transcripts; the names are those of `mmsa score`'s options.
+
+    Attributes:
+        transcribe: a Whisper, by hub id or local folder, that recognises what is said in clips without a transcript.
+        language: what is spoken, as a code or an English name; None lets the model hear it in each clip.
+        align: a CTC model, by hub id or local folder, that finds when the words of transcripts are said.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transcribe: str | None = None
+    language: str | None = None
+    align: str | None = None
+
+    @property
+    def options(self) -> WordOptions:
+        """The same for `mmsa.words`."""
+        return WordOptions(self.transcribe, self.language, self.align)
+
+    @model_validator(mode="after")
+    def _language_of_something(self) -> Self:
+        if self.language is not None and not self.options.listens:
+            raise ValueError("language has no effect without transcribe or align")
+        return self
+
+
 DEFAULT_EXTRACTORS = {
     "text": ExtractorConfig(name="text.lexical"),
     "audio": ExtractorConfig(name="speech.librosa"),
@@ -56,6 +84,7 @@ class TrainConfig(BaseModel):
         modalities: which to use; None takes all that the corpus has.
         tasks: which to learn; None takes the corpus's default ones.
         extractors: by modality; those not named keep their default.
+        words: speech models for clips without a transcript, and for transcripts without times (see `WordsConfig`).
         encoders: by modality: pretrained encoders that run in front of the head, and may be trained with it (see
             `mmsa.encoders.config.EncoderConfig`). Other modalities keep their extracted features.
         seed: of weights, dropout and the order of batches.
@@ -113,6 +142,7 @@ class TrainConfig(BaseModel):
     modalities: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     extractors: dict[str, ExtractorConfig] = Field(default_factory=dict)
+    words: WordsConfig = Field(default_factory=WordsConfig)
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0)
     epochs: Positive = 60
@@ -288,6 +318,7 @@ def _explain(error: Any) -> str:
             "encoders": EncoderConfig,
             "extractors": ExtractorConfig,
             "loss": LossConfig,
+            "words": WordsConfig,
         }
         names = list(sections.get(path.split(".")[0] if "." in path else "", TrainConfig).model_fields)
         inside = {} if "." in path else {name: f"loss.{name}" for name in LossConfig.model_fields}

@@ -159,7 +159,7 @@ class MultimodalModel(nn.Module):
             return shared_steps(normalised)
         except ValueError as error:
             raise UsageError(
-                f"{error}: by time with grid (words, or cells per second), or by their number with grid_steps, such as 32"
+                f"{error}: by time with grid (words, or cells per second), or by number with grid_steps, such as 32"
             ) from None
 
 

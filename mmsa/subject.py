@@ -129,6 +129,7 @@ def open_material(
             that the model needs did not come with this corpus.
     """
     from mmsa.features import load_features, summarise_missing
+    from mmsa.features.transcripts import hear_words
     from mmsa.precomputed import is_precomputed
 
     if not whole.split(split):
@@ -138,8 +139,11 @@ def open_material(
     # Ready-made features are of every clip, in order; else only what is under test is extracted.
     corpus = whole if ready else replace(whole, clips=whole.split(split))
     # Where words are the steps of every modality, they are needed even if the model is not given them.
-    placing = {TEXT} - set(given) if subject.bundle.model.config.grid == WORDS and _has_words(corpus.clips) else set()
+    words = subject.bundle.model.config.grid == WORDS and _may_have_words(subject, corpus.clips)
+    placing = {TEXT} - set(given) if words else set()
     built = _rebuild(subject, [*(key for key in given if key not in ready), *placing], trust_extractors)
+    corpus, heard, source = hear_words(corpus, subject.bundle.words, built, jobs=jobs)
+    notes += heard.told(source) if heard is not None and source is not None else ()
     tables = {key: _open_ready_made(subject, corpus, key) for key in ready}
     if built:
         tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype))
@@ -173,11 +177,13 @@ def _may_have(subject: Subject, corpus: Corpus, split: Split, modality: str) -> 
     if is_precomputed(subject.bundle.extractors[modality]):
         return True
     clips = corpus.split(split)
-    return _has_words(clips) if modality == TEXT else any(clip.media is not None for clip in clips)
+    return _may_have_words(subject, clips) if modality == TEXT else any(clip.media is not None for clip in clips)
 
 
-def _has_words(clips: Sequence[Clip]) -> bool:
-    return any(clip.transcript for clip in clips)
+def _may_have_words(subject: Subject, clips: Sequence[Clip]) -> bool:
+    """Whether a clip has a transcript, or sound in which words would be recognised."""
+    heard = subject.bundle.words.transcribe is not None
+    return any(clip.transcript or (heard and clip.may_sound) for clip in clips)
 
 
 def _open_ready_made(subject: Subject, corpus: Corpus, modality: str) -> FeatureTable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from mmsa.corpora.clip import SPLITS, Corpus, Split
 from mmsa.distributed import own_device
 from mmsa.errors import UsageError, unknown
 from mmsa.tasks import Regression, Task
+from mmsa.words import WordOptions
 
 if TYPE_CHECKING:
     import torch
@@ -36,6 +37,8 @@ class Workshop:
         extractors: by modality; none for features that came ready-made with the corpus.
         tables: features by modality, as models are trained on them: on the grid, where there is one.
         extracted: the same as they were extracted.
+        words: the speech models that transcripts were made with, as a bundle keeps them.
+        remarks: what a reader of results must know of the words.
         opened: the tables as tensors, by the device that their batches come on.
     """
 
@@ -44,6 +47,8 @@ class Workshop:
     extractors: Mapping[str, Extractor]
     tables: Mapping[str, FeatureTable]
     extracted: Mapping[str, FeatureTable]
+    words: WordOptions = field(default_factory=WordOptions)
+    remarks: tuple[str, ...] = ()
     opened: dict[torch.device, dict[str, Steps]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -82,6 +87,7 @@ def open_workshop(config: TrainConfig) -> Workshop:
     from mmsa.features import load_features
     from mmsa.features.aligned import align_tables, check_grid
     from mmsa.features.choose import choose_extractors
+    from mmsa.features.transcripts import hear_words
     from mmsa.losses import check_loss
     from mmsa.model import build_head
     from mmsa.precomputed import open_precomputed
@@ -102,9 +108,21 @@ def open_workshop(config: TrainConfig) -> Workshop:
     build_head(sized_config(config, sizes, tasks))
     check_loss(config.loss, tasks)
     Selection(config.select, tasks)
+    corpus, heard, source = hear_words(corpus, config.words.options, built, jobs=config.jobs)
     tables.update(load_features(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype))
     trained = tables if config.grid is None else align_tables(corpus, tables, config.grid)
-    return Workshop(corpus, tasks, built, trained, tables)
+    remarks = [*(heard.told(source) if heard and source else ()), *_guessed_times(corpus, built, config)]
+    return Workshop(corpus, tasks, built, trained, tables, source.kept() if source else WordOptions(), tuple(remarks))
+
+
+def _guessed_times(corpus: Corpus, built: Mapping[str, Extractor], config: TrainConfig) -> Iterator[str]:
+    """Whether words lie on a grid at times that nobody measured."""
+    count = sum(bool(clip.transcript) and clip.media is not None and clip.timed is None for clip in corpus.clips)
+    if config.grid is not None and "text" in built and count:
+        yield (
+            f"The words of {count} clips have no times: they are spread evenly over the clip, by their length, before "
+            f"they are put on the grid ({config.grid}); words.align, with a CTC model, finds when they are said"
+        )
 
 
 def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, ...]:

@@ -100,7 +100,7 @@ def check_grid(grid: Grid, specs: Mapping[str, ExtractorSpec]) -> None:
         named = ", ".join(f"{key} (from {tool})" for key, tool in ready.items())
         raise UsageError(
             f"grid: {grid} needs the times of features, and those that came ready-made have none: {named}. Leave grid "
-            "out: heads that need alignment lay one of grid_steps cells over each clip, or, with grid_steps: null, take "
+            "out: heads that need alignment lay one of grid_steps cells over each clip or, with grid_steps: null, take "
             "the steps of features that are aligned already"
         )
     if grid == WORDS and TEXT not in specs:

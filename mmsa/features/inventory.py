@@ -18,6 +18,7 @@ from mmsa.features.part import discard
 from mmsa.features.rows import PART, part_rows, table_rows
 from mmsa.features.store import group_folder, identify, locate, lock_path, store_root
 from mmsa.features.table import ABANDONED_SECONDS, DTYPES, open_table, read_description
+from mmsa.features.transcripts import known_forms
 from mmsa.precomputed import is_precomputed
 
 if TYPE_CHECKING:
@@ -192,9 +193,11 @@ def _superseded(
     corpus: Corpus, extractors: Mapping[str, Extractor], store_dtype: str, entries: list[Entry]
 ) -> dict[Path, str]:
     media = identify(corpus)
-    alive = {digest for words in (False, True) for digest in clip_digests(corpus.clips, words, media)}
-    finished = {own.folder.parent: own for own in locate(corpus, extractors, store_dtype) if own.open() is not None}
-    current = {own.folder for own in finished.values()}
+    forms = [*known_forms(corpus), corpus]
+    alive = {digest for form in forms for words in (False, True) for digest in clip_digests(form.clips, words, media)}
+    located = [own for form in forms for own in locate(form, extractors, store_dtype) if own.open() is not None]
+    finished = {own.folder.parent: own for own in located}
+    current = {own.folder for own in located}
     found: dict[Path, str] = {}
     for entry in entries:
         own, name = finished.get(entry.folder.parent), entry.folder.name

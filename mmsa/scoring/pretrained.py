@@ -52,7 +52,7 @@ class PretrainedScorer(Scorer):
     def __init__(self, ensemble: Ensemble | None = None, *, words: WordOptions | None = None) -> None:
         self.ensemble = ensemble or read_ensemble()
         self.extractors, self._maps = _load(self.ensemble)
-        self.words = word_source(words or WordOptions())
+        self.words = word_source((words or WordOptions()).over(WordOptions()))
         self.predictor = EnsemblePredictor(self._maps)
 
     @cached_property

@@ -43,7 +43,8 @@ class Scorer:
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
         device: of torch, where the fusion model computes.
-        words: what is done for files without a transcript, and for transcripts without times.
+        words: what is done for files without a transcript, and for transcripts without times; what it leaves out is
+            done as for the corpus that the model was trained on.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
@@ -73,7 +74,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
-        self.words = word_source(words or WordOptions())
+        self.words = word_source((words or WordOptions()).over(bundle.words))
         self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -318,9 +319,10 @@ def load_scorer(
             bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
             `Ensemble` of others.
         trust_extractors: see `Scorer`.
-        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`. None is the one that the
+            model was trained with, if any; `"none"` is no one.
         language: what is spoken.
-        align: a CTC model for transcripts without times.
+        align: a CTC model for transcripts without times; as `transcribe`.
         save_transcripts: a folder for the transcripts that these make.
 
     Raises:
