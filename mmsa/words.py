@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from extractors.transcription.whisper import Whisper
 
 T = TypeVar("T")
+M = TypeVar("M", "Whisper", "CtcAligner")
 Span = tuple[float | None, float | None]
 
 NONE = "none"
@@ -197,12 +198,14 @@ class WordSource:
         from extractors.transcription.whisper import Whisper
 
         own = {"model": model} if isinstance(model, str) else model.arguments()
-        return Whisper(**{**own, **({"language": self.options.language} if self.options.language else {})})
+        spoken = {"language": self.options.language} if self.options.language is not None else {}
+        return _of_same_version(model, Whisper(**{**own, **spoken}))
 
     def _make_aligner(self, model: str | KeptModel) -> CtcAligner:
         from extractors.alignment.ctc import CtcAligner
 
-        return CtcAligner(model=model) if isinstance(model, str) else CtcAligner(**model.arguments())
+        own = {"model": model} if isinstance(model, str) else model.arguments()
+        return _of_same_version(model, CtcAligner(**own))
 
     @staticmethod
     def _built(make: Callable[[], T]) -> T:
@@ -214,6 +217,19 @@ class WordSource:
             raise
         except (ValueError, ImportError, ex.ToolError) as error:
             raise UsageError(str(error)) from error
+
+
+def _of_same_version(model: str | KeptModel, built: M) -> M:
+    """What was built, with a warning where the library that it runs in is another than the one of a bundle."""
+    from extractors.spec import ExtractorSpec
+
+    if isinstance(model, KeptModel) and (spec := ExtractorSpec.from_json(model.spec)).version != built.spec.version:
+        warnings.warn(
+            f"{model.name}: the model was trained on words that were made with {spec.tool} {spec.version}, here is "
+            f"{built.spec.tool} {built.spec.version}; words may differ",
+            stacklevel=2,
+        )
+    return built
 
 
 @cache

@@ -19,7 +19,7 @@ from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
 from mmsa.tracking import find_bundle
-from mmsa.words import WordOptions, word_source
+from mmsa.words import KeptModel, WordOptions, WordSource, word_source
 
 if TYPE_CHECKING:
     from extractors import Extractor, Transcript, Window
@@ -74,7 +74,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle = bundle
-        self.words = word_source((words or WordOptions()).over(bundle.words))
+        self.words = _words_of(bundle, words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
@@ -250,6 +250,18 @@ class Scorer:
         ]
 
 
+def _words_of(bundle: Bundle, given: WordOptions) -> WordSource:
+    """What finds words: what is given, and else what the model was trained with."""
+    try:
+        return word_source(given.over(bundle.words))
+    except UsageError as error:
+        own = [key for key in bundle.words.models if getattr(given, key) is None]
+        if not own:
+            raise
+        told = " and ".join(f"--{key} none" for key in own)
+        raise UsageError(f"{error}. This model was trained on words that were made so; {told} goes without") from error
+
+
 def model_digest(bundle: Bundle) -> str:
     """32 hexadecimal digits of all that a bundle's numbers depend on."""
     import json
@@ -307,9 +319,9 @@ def load_scorer(
     run: str | Path | Ensemble,
     *,
     trust_extractors: bool = False,
-    transcribe: str | None = None,
+    transcribe: str | KeptModel | None = None,
     language: str | None = None,
-    align: str | None = None,
+    align: str | KeptModel | None = None,
     save_transcripts: Path | None = None,
 ) -> Scorer:
     """A scorer from a run, or from published classifiers.

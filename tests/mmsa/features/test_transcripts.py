@@ -129,7 +129,12 @@ def test_a_line_that_is_not_whole_is_heard_again(
     path.write_bytes(b"".join(lines[:-1]) + last[harm])
     calls: list[str] = []
     listen = mmsa.features.transcripts._listen
-    monkeypatch.setattr("mmsa.features.transcripts._listen", lambda *a: calls.append(a[0].clip.id) or listen(*a))
+
+    def count(task: Any, extractors: Any) -> Any:
+        calls.append(task.clip.id)
+        return listen(task, extractors)
+
+    monkeypatch.setattr("mmsa.features.transcripts._listen", count)
     again, done = hear(corpus, word_source(heard))
     assert said(again) == said(first)
     assert (len(calls), done.kept) == (1, 8)
