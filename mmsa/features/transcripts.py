@@ -13,11 +13,11 @@ import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from extractors.transcript import Segment, TimedWord, Transcript
 from mmsa.corpora.clip import Clip, Corpus
@@ -101,18 +101,18 @@ def hear(corpus: Corpus, source: WordSource, *, jobs: int | None = None) -> tupl
     kept = 0
     for kind in sorted(set(wanted.values())):
         keys = {place: _key(corpus.clips[place], media) for place, own in wanted.items() if own == kind}
-        with _Ledger(source.specs[kind].fingerprint).opened(corpus.name) as ledger:
-            known = ledger.read(set(keys.values()))
-            kept += sum(key in known for key in keys.values())
-            todo = {key: place for place, key in keys.items() if key not in known}
-            tasks = [_Task(corpus.clips[place], source.options, kind) for place in todo.values()]
-            for (key, place), (made, reason) in zip(todo.items(), _listen_all(tasks, corpus, media, jobs), strict=True):
-                if made is None:
-                    failed[corpus.clips[place].id] = str(reason)
-                    continue
-                known[key] = made
-                ledger.append(key, made)
-            found.update({place: known[key] for place, key in keys.items() if key in known})
+        ledger = _Ledger(source.specs[kind].fingerprint)
+        known = ledger.read(set(keys.values()))
+        if not known.keys() >= set(keys.values()):
+            with ledger.locked(corpus.name):
+                known = ledger.read(set(keys.values()))  # another process may have listened by now
+                kept += sum(key in known for key in keys.values())
+                todo = {key: place for place, key in keys.items() if key not in known}
+                tasks = [_Task(corpus.clips[place], source.options, kind) for place in todo.values()]
+                failed |= _fill(ledger, known, list(todo), _listen_all(tasks, corpus, media, jobs), tasks)
+        else:
+            kept += len(keys)
+        found.update({place: known[key] for place, key in keys.items() if key in known})
     clips = [_with(clip, wanted.get(place), found.get(place)) for place, clip in enumerate(corpus.clips)]
     counts = Counter((wanted[place], _is_timed(made)) for place, made in found.items())
     heard = Heard(
@@ -124,6 +124,25 @@ def hear(corpus: Corpus, source: WordSource, *, jobs: int | None = None) -> tupl
         failed=failed,
     )
     return replace(corpus, clips=tuple(clips)), heard
+
+
+def _fill(
+    ledger: _Ledger,
+    known: dict[str, Transcript],
+    keys: Sequence[str],
+    results: Generator[_Made, None, None],
+    tasks: Sequence[_Task],
+) -> dict[str, str]:
+    """Keep each result as soon as it is there; why clips could not be listened to, by id."""
+    failed: dict[str, str] = {}
+    with closing(results):  # worker processes end here, not when the collector finds them
+        for key, task, (made, reason) in zip(keys, tasks, results, strict=True):
+            if made is None:
+                failed[task.clip.id] = str(reason)
+            else:
+                known[key] = made
+                ledger.append(key, made)
+    return failed
 
 
 def hear_words(
@@ -186,24 +205,27 @@ def _key(clip: Clip, media: Mapping[Path, MediaIdentity]) -> str:
 
 def _listen_all(
     tasks: Sequence[_Task], corpus: Corpus, media: Mapping[Path, MediaIdentity], jobs: int | None
-) -> Iterator[_Made]:
+) -> Generator[_Made, None, None]:
     """Listen to clips, in order."""
     if not tasks:
         return
     workers = min(jobs or 1, len(tasks))
-    if workers > 1:
-        results = in_processes(_listen, [(f"the clip {task.clip.id!r}", task) for task in tasks], {}, workers)
-    else:
-        results = (_listen(task, {}) for task in tasks)
+    named = [(f"the clip {task.clip.id!r}", task) for task in tasks]
+    alone = (_listen(task, {}) for task in tasks)
+    results = in_processes(_listen, named, {}, workers) if workers > 1 else alone
     verb = {"transcribe": "Listening to", "align": "Aligning words of"}[tasks[0].kind]
-    for task, made in zip(tasks, track(results, f"{verb} {corpus.name}", len(tasks)), strict=True):
-        changed = [file for file in task.clip.files if not media[file].is_as_before(file)]
-        if changed:
-            raise UsageError(
-                f"{changed[0]} changed while it was listened to: when nothing writes to it any more, run again; what "
-                "was heard of others is kept"
-            )
-        yield made
+    with ExitStack() as stack:
+        watched = track(results, f"{verb} {corpus.name}", len(tasks))
+        for iterator in (results, watched):
+            stack.enter_context(closing(cast("Generator[object, None, None]", iterator)))
+        for task, made in zip(tasks, watched, strict=True):
+            changed = [file for file in task.clip.files if not media[file].is_as_before(file)]
+            if changed:
+                raise UsageError(
+                    f"{changed[0]} changed while it was listened to: when nothing writes to it any more, run again; "
+                    "what was heard of others is kept"
+                )
+            yield made
 
 
 def _listen(task: _Task, extractors: Mapping[str, Extractor]) -> _Made:
@@ -220,13 +242,13 @@ def _listen(task: _Task, extractors: Mapping[str, Extractor]) -> _Made:
 
 
 class _Ledger:
-    """What one model made, by clip; held by one process at a time."""
+    """What one model made, by clip; one process at a time listens and adds to it."""
 
     def __init__(self, fingerprint: str) -> None:
         self.path = transcripts_root() / f"{fingerprint}.jsonl"
 
     @contextmanager
-    def opened(self, corpus: str) -> Iterator[_Ledger]:
+    def locked(self, corpus: str) -> Iterator[None]:
         """Hold its lock, so that two processes do not listen to the same clips."""
         from filelock import FileLock, Timeout
 
@@ -238,7 +260,7 @@ class _Ledger:
             say(f"Another process listens with the same model: waiting for it, to go on with {corpus} …")
             lock.acquire()
         try:
-            yield self
+            yield
         finally:
             lock.release()
 
