@@ -150,7 +150,7 @@ def _doubled(plane: Tensor, down: int, across: int) -> Tensor:
     """Each sample so many times; a copy, as `repeat_interleave` makes it, in a fraction of its time."""
     height, width = plane.shape
     spread = plane[:, None, :, None].expand(height, down, width, across)
-    return spread.reshape(height * down, width * across)
+    return spread.reshape(height * down, width * across).contiguous()  # of one sample alone it would be a view
 
 
 def _to_rgb(y: Tensor, u: Tensor, v: Tensor, red: float, blue: float, *, full_range: bool) -> Tensor:

@@ -248,6 +248,7 @@ class TestListening:
         assert len(list(reader)) == 5
         (stream,) = own.streams
         assert all(seen >= 0.5 - 0.2 and heard >= 0.5 for seen, heard in stream.extents[:-1])
-        assert max(heard for _, heard in stream.extents) < 2.0  # and not much later
+        # And not much later: half a second, and the 1.7 s of packets at 10 a second that wait to be decoded.
+        assert max(heard for _, heard in stream.extents) < 2.5
         assert stream.forgotten == 9.0  # a second before the window that does not come any more
         assert reader.notes == ("asked about 0 to inf",)
