@@ -76,6 +76,9 @@ CASES = {
     "colour": Case("vision.colour"),
     "pixels": Case("vision.pixels", {"model": "vision"}),
     "vision": Case("vision.transformers", {"model": "vision"}, ROUNDING, ROUNDING, batches=(1, 3, 16)),
+    # Windows of frames lie on a grid that is counted from the media's beginning; the face in them is followed.
+    "video": Case("vision.video_transformers", {"model": "video"}, ROUNDING, None, batches=(1, 3)),
+    "face-video": Case("facial.video_transformers", {"model": "video"}, None, None, tracked=True, batches=(1, 3)),
     # Only what is said in a stretch is read.
     "characters": Case("text.characters", segment=None),
     "lexical": Case("text.lexical", segment=None),
@@ -170,7 +173,11 @@ def write_lossless(
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory, save_classifier: Callable[..., Path]) -> Callable[..., Extractor]:
+def build(
+    tmp_path_factory: pytest.TempPathFactory,
+    save_classifier: Callable[..., Path],
+    video_encoders: Callable[[str], Path],
+) -> Callable[..., Extractor]:
     """`build(case, **more)`: its extractor; tiny models are saved once."""
     folders: dict[str, Path] = {}
 
@@ -179,7 +186,9 @@ def build(tmp_path_factory: pytest.TempPathFactory, save_classifier: Callable[..
             pytest.importorskip("opensmile")
         parameters = {**case.parameters, **more}
         if (kind := parameters.get("model")) is not None:
-            if kind not in folders:
+            if kind == "video":
+                folders[kind] = video_encoders("videomae")
+            elif kind not in folders:
                 target = tmp_path_factory.mktemp("models") / kind
                 folders[kind] = save_classifier("image" if kind == "vision" else kind, target, ["low", "high", "none"])
             parameters["model"] = str(folders[kind])
