@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from extractors.media import Feed
 
 BLOCK_SECONDS = 5.0
 """How much sound is gathered before it is pushed."""
@@ -24,7 +27,7 @@ class AudioTrack:
     """Feeds mono float32 samples at one rate to `push`, sample `i` being at `i / rate` on the media's clock.
 
     Where the container's timestamps leave a gap, or the sound starts later than the picture, zeros stand in for the
-    missing time; where they overlap, what was there first is kept.
+    missing time; where they overlap, what was there first is kept. `gap_seconds` says how much was missing in between.
     """
 
     def __init__(
@@ -59,8 +62,7 @@ class AudioTrack:
         self._next_input: int | None = None
         self._next_output = 0
         self.frames = 0
-        self.jumps = 0
-        self.end_seconds = 0.0
+        self.end_seconds = self.gap_seconds = 0.0
 
     @property
     def done(self) -> bool:
@@ -100,8 +102,11 @@ class AudioTrack:
             return stamped if seconds <= self._latest_seconds else 0
         if abs(stamped - self._next_input) <= _JITTER_SECONDS * rate:
             return self._next_input
-        self.jumps += 1
-        return stamped if 0 <= seconds <= self._latest_seconds else self._next_input
+        if not 0 <= seconds <= self._latest_seconds:
+            return self._next_input
+        first, end = self._first / self._rate, math.inf if self._end is None else self._end / self._rate
+        self.gap_seconds += max(0.0, min(stamped / rate, end) - max(self.end_seconds, first))
+        return stamped
 
     def _restart(self, frame: Any, start: int) -> None:
         """Begin a new run of the resampler at an input sample that falls exactly on an output sample."""
@@ -154,6 +159,40 @@ class AudioTrack:
             # A broken float stream may hold NaN or infinity; they would poison every window they touch.
             self._push(np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0))
         self._blocks, self._blocked = [], 0
+
+
+class AudioTracks:
+    """Feeds the same decoded sound to several, such as `AudioTrack`s, each at its own rate and over its own part.
+
+    Args:
+        tracks: at least one.
+
+    Attributes:
+        frames: how many decoded frames with sound in them were given.
+        end_seconds: where the sound ended, as far as one wanted it.
+    """
+
+    def __init__(self, tracks: Sequence[Feed]) -> None:
+        self._tracks = tracks
+        self.frames = 0
+        self.end_seconds = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether none wants more."""
+        return all(track.done for track in self._tracks)
+
+    def feed(self, frame: Any, seconds: float | None) -> None:
+        """See `extractors.media.Feed`."""
+        for track in self._tracks:
+            track.feed(frame, seconds)
+        self.frames += frame.samples > 0
+        self.end_seconds = max(track.end_seconds for track in self._tracks)
+
+    def finish(self) -> None:
+        """See `extractors.media.Feed`."""
+        for track in self._tracks:
+            track.finish()
 
 
 def _exact(frame: Any, seconds: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
@@ -138,6 +139,20 @@ class VisionStream(RollingStream, ABC):
                 video shows a frame for longer than a sampling period.
         """
 
+    def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+        """Take the next sound of the same clip; only where the extractor listens.
+
+        Sound and frames come in the order in which they lie in the file: either may be seconds ahead of the other.
+
+        Args:
+            samples: `(N,)`, mono, full scale is ±1, at the extractor's `listens_at_hz`.
+            first_sample: index of the first one on the media's clock.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not listen")
+
+    def no_more_sound(self) -> None:
+        """No sound comes any more: the media has none, or it cannot be decoded; only where the extractor listens."""
+
     @abstractmethod
     def finish(self) -> FeatureSequence:
         """The features of all frames pushed; called once. Frees what the stream holds."""
@@ -145,6 +160,10 @@ class VisionStream(RollingStream, ABC):
     def missing_reason(self) -> str:
         """Why `finish` returned no step, in plain words."""
         return "nothing found in the sampled frames"
+
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        """What the user should know of how the steps in a span came about; asked after the last one."""
+        return ()
 
     def close(self) -> None:
         """Free what the stream holds without finishing; safe to call twice and after `finish`."""
@@ -156,11 +175,18 @@ class VisionExtractor(Extractor):
     Attributes:
         frames_per_second: how many frames per second of media are sampled.
         max_side_pixels: sampled frames are scaled down so that neither side exceeds this.
+        listens_at_hz: at which rate its streams are given the clip's sound as well (`VisionStream.listen`); None is not
+            at all.
+        before_seconds: how much before a step's own time bears on it; that much is read before a segment.
+        after_seconds: how much after it does; that much is read after a segment, and windows wait for it.
     """
 
     modality: ClassVar[str] = "vision"
     frames_per_second: float
     max_side_pixels: int
+    listens_at_hz: int | None = None
+    before_seconds: float = 0.0
+    after_seconds: float = 0.0
 
     @property
     def frames_device(self) -> str | None:

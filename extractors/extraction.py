@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.audio_track import BLOCK_SECONDS, AudioTrack
+from extractors.audio_track import BLOCK_SECONDS, AudioTrack, AudioTracks, Push
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.decoding import CPU, check_device, choose_device
 from extractors.device_frames import DeviceFrames
@@ -19,10 +19,15 @@ from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
 _BREAK_SECONDS = 0.5
+# How much sound is gathered for an extractor that watches and listens: pictures wait for it.
+_LISTEN_SECONDS = 0.25
+
+Clock = tuple[str, str]
+"""A modality, and `"sound"` or `"picture"`: of which of the two everything up to some time was pushed."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +138,9 @@ class ClipPass:
         self._notes: list[str] = []
         self._fallback = ""
         self._streams: dict[str, AudioStream | VisionStream] = {}
-        self._audio: AudioTrack | None = None
+        self._clocks: list[Clock] = []
+        self._tracks: list[AudioTrack] = []
+        self._audio: AudioTracks | None = None
         self._frames: FrameSampler | None = None
         self._read_from = start
 
@@ -154,8 +161,8 @@ class ClipPass:
             if isinstance(stream, VisionStream):
                 stream.close()
 
-    def _after_push(self, name: str, seconds: float) -> None:
-        """For subclasses: a stream has been given everything before `seconds`."""
+    def _after_push(self, clock: Clock, seconds: float) -> None:
+        """For subclasses: a stream has been given all sound, or every picture, before `seconds`."""
 
     def _prepare(self) -> None:
         info = self._media.info
@@ -180,39 +187,53 @@ class ClipPass:
                     self._missing[name] = "no decoder for the video stream"
                 else:
                     self._prepare_frames(name, extractor)
+        if self._tracks:
+            self._audio = AudioTracks(self._tracks)
 
     def _prepare_audio(self, name: str, extractor: AudioExtractor) -> None:
         rate, hop = extractor.sample_rate_hz, extractor.hop_samples
         first = max(0, math.floor((self._start - extractor.context_seconds) * rate / hop) * hop)
-        end = None if math.isinf(self._end) else math.ceil((self._end + extractor.context_seconds) * rate)
         stream = extractor.stream(first)
         self._streams[name] = stream
+        self._add_track(name, rate, stream.push, first, self._end + extractor.context_seconds, self.block_seconds)
+
+    def _add_track(
+        self, name: str, rate: int, push: Push, first: int, end_seconds: float, block_seconds: float
+    ) -> None:
+        """Have sound from a sample on pushed."""
+        clock, reached = (name, "sound"), first
+        self._clocks.append(clock)
         self._read_from = min(self._read_from, first / rate)
-        reached = first
 
-        def push(samples: NDArray[np.float32]) -> None:
+        def push_on(samples: NDArray[np.float32]) -> None:
             nonlocal reached
-            stream.push(samples)
+            push(samples)
             reached += len(samples)
-            self._after_push(name, reached / rate)
+            self._after_push(clock, reached / rate)
 
-        self._audio = AudioTrack(
+        track = AudioTrack(
             rate,
-            push,
+            push_on,
             first_sample=first,
-            end_sample=end,
+            end_sample=None if math.isinf(end_seconds) else math.ceil(end_seconds * rate),
             latest_seconds=self._media.latest_seconds,
-            block_seconds=self.block_seconds,
+            block_seconds=block_seconds,
         )
+        self._tracks.append(track)
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
-        rate = extractor.frames_per_second
+        rate, clock = extractor.frames_per_second, (name, "picture")
+        start, end = max(0.0, self._start - extractor.before_seconds), self._end + extractor.after_seconds
         stream = OverlappedStream(extractor.stream())
         self._streams[name] = stream
+        self._clocks.append(clock)
+        self._read_from = min(self._read_from, start)
+        if extractor.listens_at_hz is not None:
+            self._prepare_listening(name, stream, extractor.listens_at_hz, start, end)
 
         def push(image: NDArray[np.uint8], indices: Sequence[int]) -> None:
             stream.push(image, indices)
-            self._after_push(name, (indices[-1] + 1) / rate)
+            self._after_push(clock, (indices[-1] + 1) / rate)
 
         side, aspect, device = extractor.max_side_pixels, self._media.pixel_aspect, extractor.frames_device
         codec = self._media.info.video.codec if self._media.info.video is not None else ""
@@ -220,24 +241,43 @@ class ClipPass:
             rate,
             side,
             push,
-            first_index=max(0, math.ceil(self._start * rate - 0.5)),
-            end_index=None if math.isinf(self._end) else math.ceil(self._end * rate - 0.5),
+            first_index=max(0, first_step(start, rate)),
+            end_index=None if math.isinf(end) else first_step(end, rate),
             latest_seconds=self._media.latest_seconds,
             aspect=aspect,
             convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
         )
 
+    def _prepare_listening(self, name: str, stream: VisionStream, rate: int, start: float, end: float) -> None:
+        """Have a stream that watches hear the same clip."""
+        if self._media.info.audio is None or not self._media.info.audio.codec:
+            stream.no_more_sound()
+            return
+        first = reached = math.floor(start * rate)
+
+        def listen(samples: NDArray[np.float32]) -> None:
+            nonlocal reached
+            stream.listen(samples, reached)
+            reached += len(samples)
+
+        self._add_track(name, rate, listen, first, end, min(_LISTEN_SECONDS, self.block_seconds))
+
     def _decode(self) -> float:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
+        report = self._media.decode(
+            self._audio,
+            self._frames,
+            start_seconds=self._read_from,
+            pictures_from=None if self._frames is None else self._frames.first_seconds,
+        )
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
-            if name in self._streams and feed is not None and not feed.frames:
+            if name in self._streams and feed is not None and not (feed.frames or feed.done):
                 self._missing[name] = f"the {_KIND[feed.__class__]} stream could not be decoded"
         feeds = [feed for feed in (self._audio, self._frames) if feed is not None]
-        if not any(feed.frames for feed in feeds):
+        if not any(feed.frames or feed.done for feed in feeds):  # a clip may be too short to want a single frame
             raise MediaError(
                 f"{self._media.path}: opened, but nothing in it could be decoded ({report.decode_errors} broken packets"
                 f"{', ' + report.broke_off if report.broke_off else ''}); allowed are complete media files: if it was "
@@ -269,6 +309,8 @@ class ClipPass:
             self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
         if report.decode_errors:
             self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+        if gap := max((track.gap_seconds for track in self._tracks), default=0.0):
+            self._notes.append(f"{gap:.1f} s of sound are missing in between and count as silence")
         if self._frames is not None and self._frames.corrupt:
             self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
         if self._frames is not None and self._frames.misplaced:
@@ -284,15 +326,18 @@ class ClipPass:
         stream = self._streams.get(name)
         if stream is None:
             return extractor.empty()
-        sequence = stream.finish()
+        found = sequence = stream.finish()
         if self._start > 0.0 or math.isfinite(self._end):
-            sequence = sequence.between(self._start, self._end)
+            sequence = found.between(self._start, self._end)
         if not len(sequence):
-            self._missing.setdefault(name, stream.missing_reason())
+            around = f"nothing found from {self._start:g} s to {self._end:g} s, but before or after"
+            self._missing.setdefault(name, around if len(found) else stream.missing_reason())
+        if isinstance(stream, VisionStream):
+            self._notes += stream.notes(self._start, self._end)
         return sequence
 
 
-_KIND: dict[type, str] = {AudioTrack: "audio", FrameSampler: "video"}
+_KIND: dict[type, str] = {AudioTracks: "audio", FrameSampler: "video"}
 
 
 def _of_images(paths: Sequence[Path], extractors: Mapping[str, Extractor], transcript: Transcript) -> Extraction:

@@ -109,7 +109,7 @@ class FrameSampler:
         self.sampled = 0
         self.corrupt = 0
         self.misplaced = 0
-        self.end_seconds = 0.0
+        self.first_seconds, self.end_seconds = first_index / frames_per_second, 0.0
 
     @property
     def done(self) -> bool:

@@ -69,9 +69,12 @@ def look_at(paths: Sequence[Path], extractor: VisionExtractor) -> Looked:
         notes += image.notes
         stream = extractor.stream()
         try:
+            if extractor.listens_at_hz is not None:
+                stream.no_more_sound()
             stream.push(image.pixels, [0])
             seen = stream.finish()
             reasons.append(stream.missing_reason())
+            notes += stream.notes()
         finally:
             stream.close()
         values.append(seen.values)

@@ -70,9 +70,10 @@ class LiveReader(WindowSink):
         self._streaming = {key: one for key, one in self.extractors.items() if not isinstance(one, TextExtractor)}
         if not self._streaming:
             raise MediaError(f"{source.label}: live media has sound and picture, but only words are to be read")
-        wanted: set[FrameKind] = {
-            "audio" if isinstance(one, AudioExtractor) else "video" for one in self._streaming.values()
-        }
+        watching = [one for one in self._streaming.values() if isinstance(one, VisionExtractor)]
+        wanted: set[FrameKind] = {"video"} if watching else set()
+        if len(watching) < len(self._streaming) or any(one.listens_at_hz is not None for one in watching):
+            wanted.add("audio")
         self._feed = LiveFeed(source, wanted, max_latency_seconds=max_latency_seconds, seconds=seconds, tries=tries)
         self._ready: deque[Window] = deque()
         self._changed = threading.Condition()
@@ -179,7 +180,7 @@ class _LivePass(RollingPass):
         self._start = first_seconds
         windows = reader._windows
         # After a gap, nothing is known of what came before it: the first window begins behind all that needs it.
-        clear = first_seconds + max(map(self._context, extractors)) if first_seconds > 0 else 0.0
+        clear = first_seconds + max(map(self._before, extractors)) if first_seconds > 0 else 0.0
         first = math.ceil(clear / windows.hop_seconds)
         spans = ((number, number * windows.hop_seconds) for number in itertools.count(first))
         self._waiting = ((number, (start, start + windows.window_seconds)) for number, start in spans)
@@ -188,11 +189,12 @@ class _LivePass(RollingPass):
     def read(self) -> None:
         """Read the run; where the source has ended with it, hand over what the end completes."""
         self._prepare()
-        self._latest = dict.fromkeys(self._streams, 0.0)
+        self._latest = dict.fromkeys(self._clocks, 0.0)
         end = self._live.decode(self._audio, self._frames).end_seconds
         if self._live.over:
             self._live_reader.ended(end, ())
             self._give_rest(end)
+            self._live_reader.ended(end, self._told())
 
     def _give(self, media_end: float) -> None:
         assert self._current is not None

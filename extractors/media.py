@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from extractors.decoding import (
     why_no_hardware,
 )
 from extractors.errors import MediaError
+from extractors.keyframes import FromKeyframe
 from extractors.still_image import STILL_IMAGES_IN_WORDS
 from extractors.unseen import UnseenFrames
 
@@ -32,10 +33,11 @@ ALLOWED_FORMATS = (
     "mpegvideo", "m4v", "h264", "hevc", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "au", "amr", "nut",
 )  # fmt: skip
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "wav", "w64", "flac", "nut"}
-_ALLOWED_IN_WORDS = (
+ALLOWED_IN_WORDS = (
     "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...) and "
     f"{STILL_IMAGES_IN_WORDS}"
 )
+"""How messages name what can be read."""
 _SLACK_SECONDS = 30.0
 _MICROSECONDS = 1_000_000
 
@@ -79,7 +81,10 @@ class MediaInfo:
 class Feed(Protocol):
     """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameFeed`s."""
 
-    end_seconds: float
+    @property
+    def end_seconds(self) -> float:
+        """Where what it was given ends."""
+        ...
 
     @property
     def done(self) -> bool:
@@ -137,7 +142,12 @@ class Media(Protocol):
     def measure_seconds(self) -> float: ...  # noqa: D102
 
     def decode(  # noqa: D102
-        self, audio: Feed | None, frames: FrameFeed | None, *, start_seconds: float = 0.0
+        self,
+        audio: Feed | None,
+        frames: FrameFeed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
     ) -> DecodeReport: ...
 
 
@@ -169,7 +179,7 @@ class MediaFile:
         self._video: Any = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
-            raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
+            raise MediaError(f"{self.path}: holds neither sound nor picture; {ALLOWED_IN_WORDS}")
         self.info = MediaInfo(
             self._container.duration / _MICROSECONDS if self._container.duration else None,
             stream_info(self._audio),
@@ -208,7 +218,14 @@ class MediaFile:
         """Width of a pixel over its height."""
         return pixel_aspect(self._video)
 
-    def decode(self, audio: Feed | None, frames: FrameFeed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+    def decode(
+        self,
+        audio: Feed | None,
+        frames: FrameFeed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
+    ) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
         Frames that are not looked at are not all decoded, see `UnseenFrames`. Packets that cannot be decoded are left
@@ -218,23 +235,30 @@ class MediaFile:
             audio: where sound goes; None where it is not wanted or not there.
             frames: where frames go; None where they are not wanted or not there.
             start_seconds: nothing before this is wanted, so that reading may begin at a keyframe shortly before.
+            pictures_from: no picture that ends before this is wanted, though sound is: the first one decoded is the
+                last keyframe before it, in formats whose keyframes can be trusted.
         """
         feeds = [
             (stream, feed)
             for stream, feed in ((self._audio, audio), (self._video, frames))
-            if stream is not None and feed is not None and stream.codec_context is not None
+            if stream is not None and feed is not None and stream.codec_context is not None and not feed.done
         ]
         if not feeds:
-            return DecodeReport(self.info.duration_seconds or 0.0, True, 0, "")
+            return DecodeReport(self.info.duration_seconds or math.inf, False, 0, "")
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
             if stream is self._video and self._device != CPU:
                 stream.codec_context.thread_count = HARDWARE_THREADS
         self._seek(start_seconds)
-        unseen = None
-        if frames is not None and self._device == CPU and UnseenFrames.can(self._video):  # NVDEC: not tried yet
-            unseen = UnseenFrames(self._video, frames.wants, self._origin)
-        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, unseen)
+        # AVI says when a picture is decoded, not when it is shown; FFmpeg's guess at the latter is wrong for B-frames.
+        shown = "avi" not in self.info.formats
+        sieves: list[FromKeyframe | UnseenFrames] = []
+        if self._video is not None and frames is not None and shown:
+            if pictures_from is not None and self._may_seek:
+                sieves.append(FromKeyframe(self._video.index, pictures_from + self._origin))
+            if self._device == CPU and UnseenFrames.can(self._video):  # NVDEC: not tried yet
+                sieves.append(UnseenFrames(self._video, frames.wants, self._origin))
+        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, sieves, shown=shown)
         report = run.run([s for s, _ in feeds])
         return replace(report, fallback=self._why_on_cpu(run.formats))
 
@@ -285,10 +309,14 @@ class MediaFile:
                     unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
         return end + max(unstamped.values(), default=0.0)
 
+    @property
+    def _may_seek(self) -> bool:
+        return bool(_SEEKABLE & set(self.info.formats))
+
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
         target = start_seconds - PREROLL_SECONDS - 0.3
-        if target <= 0 or not _SEEKABLE & set(self.info.formats):
+        if target <= 0 or not self._may_seek:
             return
         with suppress(_ffmpeg_error()):
             self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
@@ -297,8 +325,17 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float, unseen: UnseenFrames | None) -> None:
-        self._container, self._feeds, self._origin, self._unseen = container, feeds, origin, unseen
+    def __init__(
+        self,
+        container: Any,
+        feeds: dict[int, Feed],
+        origin: float,
+        sieves: Sequence[FromKeyframe | UnseenFrames],
+        *,
+        shown: bool,
+    ) -> None:
+        self._container, self._feeds, self._origin, self._sieves = container, feeds, origin, sieves
+        self._clock = "pts" if shown else "dts"
         self._errors = 0
         self._broke_off = ""
         self.formats: dict[int, str] = {}
@@ -308,7 +345,9 @@ class _Pass:
         error = _ffmpeg_error()
         complete = True
         packets = self._packets(streams)
-        for packet in packets if self._unseen is None else self._unseen.of(packets):
+        for sieve in self._sieves:
+            packets = sieve.of(packets)
+        for packet in packets:
             if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
                 continue
             try:
@@ -338,8 +377,8 @@ class _Pass:
             self.formats[index] = decoded[0].format.name
         for frame in decoded:
             seconds = None
-            if frame.pts is not None and frame.time_base is not None:
-                seconds = float(frame.pts * frame.time_base) - self._origin
+            if (stamp := getattr(frame, self._clock)) is not None and frame.time_base is not None:
+                seconds = float(stamp * frame.time_base) - self._origin
             self._feeds[index].feed(frame, seconds)
 
 
@@ -360,14 +399,14 @@ def checked_file(path: Path) -> Path:
         status = path.stat()
     except OSError as error:
         raise MediaError(
-            f"{path}: {error.strerror or error}; {_ALLOWED_IN_WORDS}: check the path and its permissions"
+            f"{path}: {error.strerror or error}; {ALLOWED_IN_WORDS}: check the path and its permissions"
         ) from error
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{path}: is a directory; {_ALLOWED_IN_WORDS}: give the files in it one by one")
+        raise MediaError(f"{path}: is a directory; {ALLOWED_IN_WORDS}: give the files in it one by one")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path}: is not a regular file; {_ALLOWED_IN_WORDS}: save the media to a file first")
+        raise MediaError(f"{path}: is not a regular file; {ALLOWED_IN_WORDS}: save the media to a file first")
     if status.st_size == 0:
-        raise MediaError(f"{path}: is empty (0 bytes); {_ALLOWED_IN_WORDS}: copy or record it again")
+        raise MediaError(f"{path}: is empty (0 bytes); {ALLOWED_IN_WORDS}: copy or record it again")
     return path
 
 
@@ -383,12 +422,12 @@ def _open(path: Path, hardware: Any = None) -> Any:
         )
     except PermissionError as error:
         raise MediaError(
-            f"{path}: not readable ({error.strerror}); {_ALLOWED_IN_WORDS}: check its permissions"
+            f"{path}: not readable ({error.strerror}); {ALLOWED_IN_WORDS}: check its permissions"
         ) from error
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path}: not readable as media ({reason}); {_ALLOWED_IN_WORDS}, complete to their end, no playlists: "
+            f"{path}: not readable as media ({reason}); {ALLOWED_IN_WORDS}, complete to their end, no playlists: "
             "if it plays elsewhere, convert it to MP4; if it was cut off while being copied or recorded, get it again"
         ) from error
 

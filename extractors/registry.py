@@ -21,9 +21,11 @@ _BUILTIN = {
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
     "facial.transformers": "extractors.facial.transformer:TransformerFace",
     "facial.classifier": "extractors.facial.classifier:FaceClassifier",
+    "facial.video_transformers": "extractors.facial.video_transformer:TransformerFaceVideo",
     "vision.colour": "extractors.vision.colour:Colour",
     "vision.pixels": "extractors.vision.pixels:Pixels",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
+    "vision.video_transformers": "extractors.vision.video_transformer:TransformerVideo",
     "text.characters": "extractors.text.characters:CharacterNgrams",
     "text.lexical": "extractors.text.lexical:Lexical",
     "text.tokens": "extractors.text.tokens:TextTokens",
@@ -86,7 +88,23 @@ def placement(name: str, device: str) -> dict[str, str]:
         >>> placement("vision.transformers", "cuda"), placement("facial.facemesh", "cuda")
         ({'device': 'cuda'}, {})
     """
-    return {"device": device} if device != "auto" and "device" in inspect.signature(_find(name)).parameters else {}
+    return {"device": device} if device != "auto" and "device" in parameters_of(name) else {}
+
+
+def parameters_of(name: str) -> tuple[str, ...]:
+    """The keyword arguments that an extractor takes.
+
+    Args:
+        name: see `build`.
+
+    Raises:
+        ValueError: unknown name.
+
+    Example:
+        >>> "faces" in parameters_of("facial.facemesh")
+        True
+    """
+    return tuple(inspect.signature(_find(name)).parameters)
 
 
 def rebuild(spec: ExtractorSpec, **hints: Any) -> Extractor:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, Extractor, VisionExtractor, VisionStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 
 def rolling(extractor: Extractor) -> Extractor:
@@ -96,6 +96,8 @@ class ReplayedVision(VisionExtractor):
         self.extractor = extractor
         self.spec, self.names = extractor.spec, extractor.names
         self.frames_per_second, self.max_side_pixels = extractor.frames_per_second, extractor.max_side_pixels
+        self.listens_at_hz = extractor.listens_at_hz
+        self.before_seconds, self.after_seconds = extractor.before_seconds, extractor.after_seconds
 
     def stream(self) -> VisionStream:
         """See `VisionExtractor.stream`."""
@@ -106,31 +108,55 @@ class _PictureStream(VisionStream):
     def __init__(self, extractor: VisionExtractor) -> None:
         self._extractor = extractor
         self._frames: list[tuple[NDArray[np.uint8], tuple[int, ...]]] = []
+        self._sound: list[tuple[NDArray[np.float32], int]] = []
+        self._notes: dict[str, None] = {}
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         self._frames.append((image, tuple(indices)))
+
+    def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+        """See `VisionStream.listen`."""
+        self._sound.append((np.array(samples, np.float32), first_sample))
 
     def finish(self) -> FeatureSequence:
         return self._play(-math.inf, math.inf)[0]
 
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
-        """See `RollingStream.window`."""
-        rate = self._extractor.frames_per_second
-        return self._play(math.ceil(start_seconds * rate - 0.5), math.ceil(min(end_seconds, 1e9) * rate - 0.5))
+        """See `RollingStream.window`; the frames are those that `extract` gives for a segment."""
+        own = self._extractor
+        around = max(0.0, start_seconds - own.before_seconds), min(end_seconds, 1e9) + own.after_seconds
+        first, after = (first_step(at, own.frames_per_second) for at in around)
+        sequence, reason = self._play(first, after, (start_seconds, end_seconds))
+        sequence = sequence.between(start_seconds, end_seconds)
+        return sequence, "" if len(sequence) else reason
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         self._frames = [(image, indices) for image, indices in self._frames if indices[-1] >= first]
+        if self._extractor.listens_at_hz is not None:
+            keep_from = before_seconds * self._extractor.listens_at_hz
+            self._sound = [one for one in self._sound if one[1] + len(one[0]) > keep_from]
 
-    def _play(self, first: float, after: float) -> tuple[FeatureSequence, str]:
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        """Those of all windows, each once."""
+        return tuple(self._notes)
+
+    def _play(
+        self, first: float, after: float, span: tuple[float, float] = (0.0, math.inf)
+    ) -> tuple[FeatureSequence, str]:
         stream = self._extractor.stream()
         try:
+            for samples, first_sample in self._sound:
+                stream.listen(samples, first_sample)
+            if self._extractor.listens_at_hz is not None:
+                stream.no_more_sound()
             for image, indices in self._frames:
                 mine = [index for index in indices if first <= index < after]
                 if mine:
                     stream.push(image, mine)
             sequence = stream.finish()
+            self._notes.update(dict.fromkeys(stream.notes(*span)))
             return sequence, "" if len(sequence) else stream.missing_reason()
         finally:
             stream.close()

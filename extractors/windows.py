@@ -10,9 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from extractors.base import AudioExtractor, Extractor, TextExtractor, VisionExtractor
+from extractors.base import AudioExtractor, Extractor, TextExtractor, VisionExtractor, VisionStream
 from extractors.extraction import (
     ClipPass,
+    Clock,
     Extraction,
     check_modalities,
     decoder_for,
@@ -233,7 +234,7 @@ class RollingPass(ClipPass):
         self._reader = reader
         self._waiting: Iterator[tuple[int, Span]] = enumerate(_in_order(reader.spans))
         self._current = next(self._waiting, None)
-        self._latest: dict[str, float] = {}
+        self._latest: dict[Clock, float] = {}
         self._covered = 0.0
 
     def read(self) -> None:
@@ -241,10 +242,16 @@ class RollingPass(ClipPass):
         self._prepare()
         for stream in self._streams.values():
             stream.expect_windows()
-        self._latest = dict.fromkeys(self._streams, 0.0)
+        self._latest = dict.fromkeys(self._clocks, 0.0)
         end = self._decode()
         self._reader.ended(end, tuple(self._notes))
         self._give_rest(end)
+        self._reader.ended(end, self._told())
+
+    def _told(self) -> tuple[str, ...]:
+        """The notes, those of the streams last."""
+        own = [note for stream in self._streams.values() if isinstance(stream, VisionStream) for note in stream.notes()]
+        return (*self._notes, *own)
 
     def _give_rest(self, end: float) -> None:
         """Hand over the windows that wait for what will never come, as the media has ended."""
@@ -252,20 +259,30 @@ class RollingPass(ClipPass):
         while self._current is not None and not (sliding and self._covered >= end - _REST_SECONDS):
             self._give(end)
 
-    def _after_push(self, name: str, seconds: float) -> None:
-        """Called by the decode pass when a stream has been given everything before `seconds`."""
-        self._latest[name] = seconds
+    def _after_push(self, clock: Clock, seconds: float) -> None:
+        """Called by the decode pass when a stream has been given all sound, or every picture, before `seconds`."""
+        self._latest[clock] = seconds
         while self._current is not None:
             _, (_, end) = self._current
-            needed = {key: end + self._context(key) for key in self._latest}
+            needed = {key: end + self._after(key[0]) for key in self._latest}
             late = [key for key, at in self._latest.items() if at < needed[key]]
             if late and max(self._latest.values()) < max(needed.values()) + self.interleaving_seconds:
                 return
             self._give(math.inf)
 
-    def _context(self, name: str) -> float:
+    def _before(self, name: str) -> float:
+        """How much before a window bears on it."""
         extractor = self._extractors[name]
-        return extractor.context_seconds if isinstance(extractor, AudioExtractor) else 0.0
+        if isinstance(extractor, AudioExtractor):
+            return extractor.context_seconds
+        return extractor.before_seconds if isinstance(extractor, VisionExtractor) else 0.0
+
+    def _after(self, name: str) -> float:
+        """How much after a window bears on it."""
+        extractor = self._extractors[name]
+        if isinstance(extractor, AudioExtractor):
+            return extractor.context_seconds
+        return extractor.after_seconds if isinstance(extractor, VisionExtractor) else 0.0
 
     def _give(self, media_end: float) -> None:
         """Hand over the current window."""
@@ -287,7 +304,7 @@ class RollingPass(ClipPass):
         self._current = next(self._waiting, None)
         if self._current is not None:
             for name, stream in self._streams.items():
-                stream.forget(self._current[1][0] - self._context(name))
+                stream.forget(self._current[1][0] - self._before(name))
 
     def _merge(self, span: Span) -> Extraction:
         parts = [self._reader.texts(span)]

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.corpora import load_corpus
-from mmsa.corpora.clip import Corpus, Split
+from mmsa.corpora.clip import Clip, Corpus, Split
 from mmsa.errors import UsageError, unknown
+from mmsa.features.aligned import TEXT, WORDS
 from mmsa.tracking import find_bundle, find_run
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Material:
         split: which are under test.
         modalities: those that the model is given, in its order.
         extractors: of those that are extracted here.
-        tables: features of `corpus`.
+        tables: features of `corpus`: those of `modalities`, and of text where its words are the model's grid.
         notes: what a reader must know.
     """
 
@@ -130,6 +131,7 @@ def open_material(
             that the model needs did not come with this corpus.
     """
     from mmsa.features import load_features, summarise_missing
+    from mmsa.features.transcripts import hear_words
     from mmsa.precomputed import is_precomputed
 
     if not whole.split(split):
@@ -138,10 +140,16 @@ def open_material(
     ready = [key for key in given if is_precomputed(subject.bundle.extractors[key])]
     # Ready-made features are of every clip, in order; else only what is under test is extracted.
     corpus = whole if ready else replace(whole, clips=whole.split(split))
-    built = _rebuild(subject, [key for key in given if key not in ready], trust_extractors, device)
+    # Where words are the steps of every modality, they are needed even if the model is not given them.
+    words = subject.bundle.model.config.grid == WORDS and _may_have_words(subject, corpus.clips)
+    placing = {TEXT} - set(given) if words else set()
+    built = _rebuild(subject, [*(key for key in given if key not in ready), *placing], trust_extractors, device)
+    corpus, heard, source = hear_words(corpus, subject.bundle.words, built, jobs=jobs)
+    notes += heard.told(source) if heard is not None and source is not None else ()
     tables = {key: _open_ready_made(subject, corpus, key) for key in ready}
     if built:
         tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype, device=device))
+    built = {key: extractor for key, extractor in built.items() if key not in placing}
     return Material(corpus, split, given, built, tables, (*notes, *summarise_missing(tables)))
 
 
@@ -171,9 +179,13 @@ def _may_have(subject: Subject, corpus: Corpus, split: Split, modality: str) -> 
     if is_precomputed(subject.bundle.extractors[modality]):
         return True
     clips = corpus.split(split)
-    if modality == "text":
-        return any(clip.transcript for clip in clips)
-    return any(clip.media is not None for clip in clips)
+    return _may_have_words(subject, clips) if modality == TEXT else any(clip.media is not None for clip in clips)
+
+
+def _may_have_words(subject: Subject, clips: Sequence[Clip]) -> bool:
+    """Whether a clip has a transcript, or sound in which words would be recognised."""
+    heard = subject.bundle.words.transcribe is not None
+    return any(clip.transcript or (heard and clip.may_sound) for clip in clips)
 
 
 def _open_ready_made(subject: Subject, corpus: Corpus, modality: str) -> FeatureTable:

@@ -29,9 +29,9 @@ class FaceClassifier(VisionExtractor):
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit before the face is looked for and cut out.
-        faces: which of several: `"first"` or `"largest"`, see `FaceMesh`.
+        faces: which of several: `"first"`, `"largest"`, `"speaking"` or `"all"`, see `FaceMesh`.
         min_detection_confidence: below this a detection is no face.
-        min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
+        min_tracking_confidence: see `FaceMesh`.
         landmarker_path: a `face_landmarker.task` file, see `FaceMesh`.
         landmarker_sha256: what the hash of that file must be; filled in when left out.
         batch_size: crops per forward pass; changes speed and memory only.
@@ -77,18 +77,18 @@ class FaceClassifier(VisionExtractor):
             landmarker_path=landmarker_path,
             landmarker_sha256=landmarker_sha256,
         )
-        self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
         self._batch_size, self._device = int(batch_size), device
         found = pretrained.find(model, revision, weights_sha256)
         self._source = found.source
         self._looker: _Looker | None = None
-        self.names = labels_of(found.config, model)
+        self._labels = labels_of(found.config, model)
+        self._view.equip(self, self._labels)
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, found.identity, found.hints)
 
     def load(self) -> None:
         """See `Extractor.load`."""
         if self._looker is None:
-            self._looker = _Looker(self._source, self.names, self._device)
+            self._looker = _Looker(self._source, self._labels, self._device)
 
     def stream(self) -> VisionStream:
         """A fresh stream with a fresh tracker; the first one loads the model.

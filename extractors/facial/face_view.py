@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.facial.crop import crop_face
-from extractors.facial.facemesh import FaceMesh
+from extractors.facial.facemesh import SEVERAL, FaceMesh
+from extractors.facial.faces_stream import Looks
 from extractors.facial.landmarks import LandmarkSource
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
@@ -45,6 +46,19 @@ class FaceView:
         self.parameters: dict[str, Any] = {"crop_pixels": crop_pixels, "margin": margin, **found}
         self.hints = dict(self.mesh.spec.hints)
 
+    def equip(self, extractor: VisionExtractor, names: tuple[str, ...]) -> None:
+        """Set what an extractor that looks at crops must say of itself.
+
+        Args:
+            extractor: it.
+            names: of the features of one crop.
+        """
+        mesh = self.mesh
+        extractor.frames_per_second, extractor.max_side_pixels = mesh.frames_per_second, mesh.max_side_pixels
+        extractor.listens_at_hz = mesh.listens_at_hz
+        extractor.before_seconds, extractor.after_seconds = mesh.before_seconds, mesh.after_seconds
+        extractor.names = mesh.named(names)
+
     def spec(
         self, name: str, definition: int, parameters: Mapping[str, Any], hints: Mapping[str, Any]
     ) -> ExtractorSpec:
@@ -65,6 +79,8 @@ class FaceView:
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
+        if self.mesh.faces in SEVERAL:
+            return self.mesh.stream_of_several(extractor, Looks(self.crop, describe, batch_size))
         return _CropStream(self, self.mesh.open_source(), PerFrameStream(extractor, describe, batch_size))
 
     def crop(self, image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.uint8]:

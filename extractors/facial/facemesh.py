@@ -13,11 +13,21 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.errors import ToolError
+from extractors.facial.blendshapes import BLENDSHAPE_NAMES, has_blendshapes
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.expression import EXPRESSION_NAMES, expression
+from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.head_pose import frontal, head_pose
-from extractors.facial.landmarks import LandmarkSource, open_face_landmarker, open_face_mesh
-from extractors.sequence import FeatureSequence
+from extractors.facial.landmarks import (
+    LandmarkSource,
+    TaskSource,
+    open_face_landmarker,
+    open_face_mesh,
+    open_several_faces,
+)
+from extractors.facial.speaker import AFTER_SECONDS, BEFORE_SECONDS
+from extractors.facial.speech_energy import RATE_HZ
+from extractors.sequence import FeatureSequence, first_step
 
 _POSE_NAMES = ("yaw_degrees", "pitch_degrees", "roll_degrees", "face_x", "face_y", "face_size")
 # Brows, lids, mouth, nose wings, cheeks and jaw: what moves.
@@ -28,7 +38,15 @@ _COMPACT = (
     *(129, 358, 205, 425, 152, 172, 397),
 )
 _SUBSETS = ("compact", "all", "none")
-_WHICH = ("first", "largest")
+WHICH = ("first", "largest", "speaking", "all")
+"""Which of several faces count: values of the parameter `faces`."""
+
+SEVERAL = ("speaking", "all")
+"""Those for which every face is followed."""
+
+# Lips open and close up to 7 times a second: a speaker is told from frames this close, whatever steps are asked for.
+_LIPS_PER_SECOND = 10.0
+_TRACKING_CONFIDENCE = 0.5
 
 
 class FaceMesh(VisionExtractor):
@@ -43,21 +61,27 @@ class FaceMesh(VisionExtractor):
 
     Of several faces, `faces="first"` takes the one that MediaPipe is surest of and stays with it until it is lost.
     `faces="largest"` looks for all in every frame and follows the largest, see `LargestFace`: another one takes over
-    only when it is a quarter larger.
+    only when it is a quarter larger. `faces="speaking"` follows all (`FaceTracks`) and takes the one whose lips move
+    with the clip's sound (`SpeakerChoice`); where that cannot be told, the largest stands in, with a note. Frames are
+    then sampled at 10 a second or more, however many steps are asked for. `faces="all"` gives a step for every face of
+    a frame: equal times, ordered by track, with the feature `track` at the end (`FacesStream`).
 
     Frames without a face give no step. Tracking starts afresh with each clip, so a clip's features do not depend
     on what was processed before.
 
     With `landmarker_path` the landmarks come from MediaPipe Tasks' `FaceLandmarker` instead of FaceMesh: same
-    indices, slightly different numbers, and only faces that fill a good part of the frame.
+    indices, slightly different numbers, and only faces that fill a good part of the frame. Where the file holds the
+    model for them, as Google's does, its 52 **blendshapes** follow (`BLENDSHAPE_NAMES`): scores from 0 to 1 under
+    MediaPipe's names, which are ARKit's and `_neutral`.
 
     Args:
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit.
         landmarks: `"compact"`, `"all"` or `"none"`.
-        faces: `"first"` or `"largest"`.
+        faces: `"first"`, `"largest"`, `"speaking"` or `"all"`.
         min_detection_confidence: below this a detection is no face.
-        min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
+        min_tracking_confidence: below this a tracked face counts as lost and is searched for again; for `"first"` and
+            `"largest"`, as the others find faces anew in every frame.
         landmarker_path: a `face_landmarker.task` file.
         landmarker_sha256: what the hash of that file must be; filled in when left out.
 
@@ -82,7 +106,7 @@ class FaceMesh(VisionExtractor):
         landmarks: str = "compact",
         faces: str = "first",
         min_detection_confidence: float = 0.5,
-        min_tracking_confidence: float = 0.5,
+        min_tracking_confidence: float = _TRACKING_CONFIDENCE,
         landmarker_path: str | None = None,
         landmarker_sha256: str | None = None,
     ) -> None:
@@ -92,13 +116,27 @@ class FaceMesh(VisionExtractor):
         check_range("min_tracking_confidence", min_tracking_confidence, 0.0, 1.0)
         if landmarks not in _SUBSETS:
             raise ValueError(f"landmarks must be one of {_SUBSETS}, not {landmarks!r}")
-        if faces not in _WHICH:
-            raise ValueError(f"faces must be one of {_WHICH}, not {faces!r}")
-        self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
+        if faces not in WHICH:
+            raise ValueError(f"faces must be one of {WHICH}, not {faces!r}")
+        if faces in SEVERAL and min_tracking_confidence != _TRACKING_CONFIDENCE:
+            raise ValueError(f"min_tracking_confidence has no effect with faces={faces!r}: leave it out")
+        self.faces = faces
+        self._every = max(1, math.ceil(_LIPS_PER_SECOND / frames_per_second)) if faces == "speaking" else 1
+        self.frames_per_second, self.max_side_pixels = float(frames_per_second * self._every), int(max_side_pixels)
+        if faces == "speaking":
+            self.listens_at_hz = RATE_HZ
+            self.before_seconds, self.after_seconds = BEFORE_SECONDS, AFTER_SECONDS
         self._confidences = (float(min_detection_confidence), float(min_tracking_confidence))
-        self._subset, self._largest = landmarks, faces == "largest"
+        self._subset = landmarks
         self._task = None if landmarker_path is None else _checked_task(Path(landmarker_path), landmarker_sha256)
-        self.names = (*_POSE_NAMES, *EXPRESSION_NAMES, *_landmark_names(landmarks))
+        self._shapes = self._task is not None and has_blendshapes(self._task[0])
+        own = (
+            *_POSE_NAMES,
+            *EXPRESSION_NAMES,
+            *_landmark_names(landmarks),
+            *(BLENDSHAPE_NAMES if self._shapes else ()),
+        )
+        self.names = self.named(own)
         parameters: dict[str, Any] = {
             "frames_per_second": frames_per_second,
             "max_side_pixels": max_side_pixels,
@@ -106,18 +144,18 @@ class FaceMesh(VisionExtractor):
             "min_detection_confidence": min_detection_confidence,
             "min_tracking_confidence": min_tracking_confidence,
         }
-        if self._largest and self._task is not None:
+        if faces != "first" and self._task is not None:
             raise ValueError(
-                "faces='largest' needs FaceMesh and its detector, which a landmarker_path replaces: set faces='first', "
-                "or leave landmarker_path out"
+                f"faces={faces!r} needs FaceMesh and its detector, which a landmarker_path replaces: set "
+                "faces='first', or leave landmarker_path out"
             )
-        if self._largest:  # features of before there was a choice keep their fingerprint
+        if faces != "first":  # features of before there was a choice keep their fingerprint
             parameters["faces"] = faces
         hints = {}
         if self._task is not None:
             parameters["landmarker_sha256"] = self._task[1]
             hints["landmarker_path"] = str(landmarker_path)
-        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION, parameters, hints)
+        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION + self._shapes, parameters, hints)
 
     def stream(self) -> VisionStream:
         """A fresh stream with a fresh tracker.
@@ -125,17 +163,49 @@ class FaceMesh(VisionExtractor):
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
-        return _FaceStream(self, self.open_source())
+        if self.faces in SEVERAL:
+            return self.stream_of_several(self, Looks(self._keep, np.stack, 1))
+        source = self.open_source(blendshapes=True) if self._shapes else self.open_source()
+        return _FaceStream(self, source)
 
-    def open_source(self) -> LandmarkSource:
-        """A fresh tracker as `stream` uses it, for those who want the landmarks themselves.
+    def stream_of_several(self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None) -> FacesStream:
+        """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
+
+        Args:
+            extractor: whose stream it is.
+            looks: what is made of a face.
+            every: a step for each so many frames; None is what `frames_per_second` asks for.
 
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
+        source = open_several_faces(self._confidences[0])
+        return FacesStream(extractor, source, looks, speaking=self.faces == "speaking", every=every or self._every)
+
+    def named(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        """The names of the features of a sequence, given those of what is made of one face."""
+        return (*names, TRACK) if self.faces == "all" else names
+
+    def _keep(self, image: NDArray[np.uint8], points: NDArray[np.float64]) -> NDArray[np.float32]:
+        height, width = image.shape[:2]
+        return self.describe(points, width, height)
+
+    def open_source(self, *, blendshapes: bool = False) -> LandmarkSource:
+        """A fresh tracker as `stream` uses it, for those who want the landmarks themselves.
+
+        Args:
+            blendshapes: whether it scores them too; only with a file that has them.
+
+        Raises:
+            ValueError: `faces` is one of `SEVERAL`: see `stream_of_several`.
+            ToolError: MediaPipe or a system library that it needs is missing.
+        """
+        if self.faces in SEVERAL:
+            raise ValueError(f"faces={self.faces!r} follows several faces: use stream_of_several")
         if self._task is not None:
-            return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
-        return open_face_mesh(*self._confidences, largest=self._largest)
+            rate = self.frames_per_second
+            return open_face_landmarker(self._task[0], *self._confidences, rate, blendshapes=blendshapes)
+        return open_face_mesh(*self._confidences, largest=self.faces == "largest")
 
     def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
         """Features of one face.
@@ -146,7 +216,7 @@ class FaceMesh(VisionExtractor):
             height: height of the whole frame in pixels.
 
         Returns:
-            `(D,)`.
+            `(D,)`, without `track` and without blendshapes.
         """
         pose = head_pose(points, width, height)
         face = frontal(points)
@@ -181,6 +251,8 @@ class _FaceStream(VisionStream):
             return
         height, width = image.shape[:2]
         row = self._extractor.describe(points, width, height)
+        if isinstance(self._source, TaskSource) and self._source.blendshapes is not None:
+            row = np.concatenate([row, self._source.blendshapes])
         self._rows.extend([row] * len(indices))
         self._indices.extend(indices)
 
@@ -199,7 +271,7 @@ class _FaceStream(VisionStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = self._extractor.frames_per_second
-        first, after = (math.ceil(at * rate - 0.5) for at in (start_seconds, min(end_seconds, 1e9)))
+        first, after = (first_step(at, rate) for at in (start_seconds, min(end_seconds, 1e9)))
         mine = [i for i, index in enumerate(self._indices) if first <= index < after]
         if not mine:
             seen = sum(first <= index < after for index in self._seen)
@@ -209,7 +281,7 @@ class _FaceStream(VisionStream):
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         old = sum(index < first for index in self._indices)
         del self._rows[:old], self._indices[:old]
         del self._seen[: sum(index < first for index in self._seen)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.errors import ToolError
+from extractors.facial.blendshapes import scores
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.largest_face import FACES, Box, LargestSource
 from extractors.facial.quiet import quiet_native
+from extractors.facial.several_faces import VIEW_FACTOR, SeveralFaces
 
 # A face found at a distance is looked at through a square this many times its size, so that it can move about.
 _VIEW_FACTOR = 3.0
@@ -89,10 +92,10 @@ class ViewedSource:
         return to_pixels(found, view)
 
 
-def _square_around(box: Box, width: int, height: int) -> Box:
+def _square_around(box: Box, width: int, height: int, factor: float = _VIEW_FACTOR) -> Box:
     """A square around a face, moved (or, where the frame is too small, cut) to lie inside the frame."""
     left, top, right, bottom = box
-    side = max(8, round(_VIEW_FACTOR * max(right - left, bottom - top)))
+    side = max(8, round(factor * max(right - left, bottom - top)))
     x = min(max(0, (left + right - side) // 2), max(0, width - side))
     y = min(max(0, (top + bottom - side) // 2), max(0, height - side))
     return x, y, min(width, x + side), min(height, y + side)
@@ -111,52 +114,80 @@ def open_face_mesh(
     Raises:
         ToolError: MediaPipe or a system library that it needs is missing, or the wheel no longer carries FaceMesh.
     """
-    with quiet_native():
-        solutions = _import_solutions()
-        mesh = solutions.face_mesh.FaceMesh(
-            refine_landmarks=True,
-            max_num_faces=FACES if largest else 1,
-            min_detection_confidence=min_detection_confidence,
-            min_tracking_confidence=min_tracking_confidence,
-        )
-        mesh.process(np.zeros((64, 64, 3), np.uint8))
-    detector: list[Any] = []
-
-    def detections(image: NDArray[np.uint8]) -> Sequence[Any]:
-        if not detector:
-            with quiet_native():
-                detector.append(solutions.face_detection.FaceDetection(min_detection_confidence, model_selection=1))
-                detector[0].process(np.zeros((64, 64, 3), np.uint8))
-        return detector[0].process(image).detections or ()
-
-    seen: list[bool] = []
-
-    def find_meshes(image: NDArray[np.uint8]) -> Sequence[Sequence[Any]]:
-        # The graph writes to the error stream when it first runs to its end, on the first face.
-        with nullcontext() if seen else quiet_native():
-            faces = mesh.process(image).multi_face_landmarks
-        if not faces:
-            return ()
-        seen[:] = [True]
-        return [face.landmark for face in faces]
-
-    def release() -> None:
-        for tool in (mesh, *detector):
-            tool.close()
+    tools = _Tools(
+        min_detection_confidence,
+        max_num_faces=FACES if largest else 1,
+        min_tracking_confidence=min_tracking_confidence,
+    )
 
     def find_mesh(image: NDArray[np.uint8]) -> Sequence[Any] | None:
-        return next(iter(find_meshes(image)), None)
-
-    def detect(image: NDArray[np.uint8]) -> Box | None:
-        best = max(detections(image), key=lambda one: one.score[0], default=None)
-        return None if best is None else _box(best, image)
-
-    def detect_all(image: NDArray[np.uint8]) -> Sequence[Box]:
-        return [_box(one, image) for one in detections(image)]
+        return next(iter(tools.meshes(image)), None)
 
     if largest:
-        return LargestSource(find_meshes, detect_all, _square_around, to_pixels, release)
-    return ViewedSource(find_mesh, detect, release)
+        return LargestSource(tools.meshes, tools.boxes, _square_around, to_pixels, tools.release)
+    return ViewedSource(find_mesh, tools.surest_box, tools.release)
+
+
+def open_several_faces(min_detection_confidence: float) -> SeveralFaces:
+    """MediaPipe's FaceMesh and its full-range face detector for all faces of a frame, each frame on its own.
+
+    Args:
+        min_detection_confidence: below this a detection is no face.
+
+    Raises:
+        ToolError: MediaPipe or a system library that it needs is missing, or the wheel no longer carries FaceMesh.
+    """
+    tools = _Tools(min_detection_confidence, max_num_faces=FACES, static_image_mode=True)
+    square = partial(_square_around, factor=VIEW_FACTOR)
+    return SeveralFaces(tools.meshes, tools.boxes, square, to_pixels, tools.release)
+
+
+class _Tools:
+    """FaceMesh and, from when it is first asked, the full-range detector."""
+
+    def __init__(self, min_detection_confidence: float, **options: Any) -> None:
+        with quiet_native():
+            self._solutions = _import_solutions()
+            self._mesh = self._solutions.face_mesh.FaceMesh(
+                refine_landmarks=True, min_detection_confidence=min_detection_confidence, **options
+            )
+            self._mesh.process(np.zeros((64, 64, 3), np.uint8))
+        self._confidence = min_detection_confidence
+        self._detector: Any = None
+        self._ran = False
+
+    def meshes(self, image: NDArray[np.uint8]) -> Sequence[Sequence[Any]]:
+        """Normalised landmarks of each face."""
+        # The graph writes to the error stream when it first runs to its end, on the first face.
+        with nullcontext() if self._ran else quiet_native():
+            faces = self._mesh.process(image).multi_face_landmarks
+        if not faces:
+            return ()
+        self._ran = True
+        return [face.landmark for face in faces]
+
+    def boxes(self, image: NDArray[np.uint8]) -> Sequence[Box]:
+        """Of all faces that the detector finds."""
+        return [_box(one, image) for one in self._detections(image)]
+
+    def surest_box(self, image: NDArray[np.uint8]) -> Box | None:
+        """Of the face that the detector is most certain of."""
+        best = max(self._detections(image), key=lambda one: one.score[0], default=None)
+        return None if best is None else _box(best, image)
+
+    def release(self) -> None:
+        """Free both."""
+        for tool in (self._mesh, self._detector):
+            if tool is not None:
+                tool.close()
+
+    def _detections(self, image: NDArray[np.uint8]) -> Sequence[Any]:
+        if self._detector is None:
+            with quiet_native():
+                detection = self._solutions.face_detection
+                self._detector = detection.FaceDetection(self._confidence, model_selection=1)
+                self._detector.process(np.zeros((64, 64, 3), np.uint8))
+        return self._detector.process(image).detections or ()
 
 
 def _box(detection: Any, image: NDArray[np.uint8]) -> Box:
@@ -173,18 +204,24 @@ class TaskSource:
         landmarker: a `FaceLandmarker` in video mode.
         make_image: turns an RGB array into the image it takes.
         step_milliseconds: time between frames.
+
+    Attributes:
+        blendshapes: `(52,)` scores of the face that was found last; None where the landmarker gives none.
     """
 
     def __init__(self, landmarker: Any, make_image: Callable[[NDArray[np.uint8]], Any], step_milliseconds: int) -> None:
         self._landmarker, self._make_image, self._step = landmarker, make_image, step_milliseconds
         self._clock = 0
+        self.blendshapes: NDArray[np.float32] | None = None
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         """See `LandmarkSource.find`."""
         self._clock += self._step
-        faces = self._landmarker.detect_for_video(self._make_image(image), self._clock).face_landmarks
+        found = self._landmarker.detect_for_video(self._make_image(image), self._clock)
+        faces = found.face_landmarks
         if not faces or len(faces[0]) != LANDMARK_COUNT:
             return None
+        self.blendshapes = scores(found.face_blendshapes[0]) if found.face_blendshapes else None
         height, width = image.shape[:2]
         return to_pixels(faces[0], (0, 0, width, height))
 
@@ -194,9 +231,14 @@ class TaskSource:
 
 
 def open_face_landmarker(
-    path: Path, min_detection_confidence: float, min_tracking_confidence: float, frames_per_second: float
-) -> LandmarkSource:
-    """MediaPipe Tasks' `FaceLandmarker` from a `.task` file.
+    path: Path,
+    min_detection_confidence: float,
+    min_tracking_confidence: float,
+    frames_per_second: float,
+    *,
+    blendshapes: bool = False,
+) -> TaskSource:
+    """MediaPipe Tasks' `FaceLandmarker` from a `.task` file; with `blendshapes`, their scores too.
 
     Raises:
         ToolError: MediaPipe is missing, or the file cannot be loaded.
@@ -212,6 +254,7 @@ def open_face_landmarker(
             num_faces=1,
             min_face_detection_confidence=min_detection_confidence,
             min_tracking_confidence=min_tracking_confidence,
+            output_face_blendshapes=blendshapes,
         )
         try:
             landmarker = vision.FaceLandmarker.create_from_options(options)

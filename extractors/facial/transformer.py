@@ -24,9 +24,9 @@ class TransformerFace(VisionExtractor):
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit before the face is looked for and cut out.
-        faces: which of several: `"first"` or `"largest"`, see `FaceMesh`.
+        faces: which of several: `"first"`, `"largest"`, `"speaking"` or `"all"`, see `FaceMesh`.
         min_detection_confidence: below this a detection is no face.
-        min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
+        min_tracking_confidence: see `FaceMesh`.
         landmarker_path: a `face_landmarker.task` file, see `FaceMesh`.
         landmarker_sha256: what the hash of that file must be; filled in when left out.
         batch_size: crops per forward pass; changes speed and memory only.
@@ -76,12 +76,12 @@ class TransformerFace(VisionExtractor):
             landmarker_path=landmarker_path,
             landmarker_sha256=landmarker_sha256,
         )
-        self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
         self._pooling, self._batch_size, self._device = pooling, int(batch_size), device
         found = pretrained.find(model, revision, weights_sha256)
         self._source = found.source
         self._encoder: ImageEncoder | None = None
-        self.names = tuple(f"hidden_{i}" for i in range(encoder_width(found.config, model)))
+        self._width = encoder_width(found.config, model)
+        self._view.equip(self, tuple(f"hidden_{i}" for i in range(self._width)))
         parameters = {**found.identity, "pooling": pooling}
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, parameters, found.hints)
 
@@ -89,7 +89,7 @@ class TransformerFace(VisionExtractor):
         """See `Extractor.load`."""
         if self._encoder is None:
             encoder = ImageEncoder(self._source, self._pooling, self._device)
-            encoder.check(len(self.names))
+            encoder.check(self._width)
             self._encoder = encoder
 
     def stream(self) -> VisionStream:

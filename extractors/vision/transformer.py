@@ -104,7 +104,7 @@ class TransformerVision(VisionExtractor):
     @property
     def frames_device(self) -> str | None:
         """See `VisionExtractor.frames_device`: where the model is, if frames are prepared there."""
-        return choose_torch_device(self._device) if self._preparation == "torch" else None
+        return pretrained.chosen_device(self._device) if self._preparation == "torch" else None
 
     def stream(self) -> VisionStream:
         """A fresh stream; the first one loads the model.
@@ -128,14 +128,16 @@ class ImageEncoder:
         self._name, self._pooling, self._torch = source.name, pooling, torch
         self._on_device = preparation == "torch"
         self._processor = _load_processor(source, preparation)
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-        self._check_weights(told["missing_keys"])
+        model = pretrained.load_weights(
+            "AutoModel",
+            source,
+            advice=f"give a checkpoint that holds them, or set pooling to another of {POOLINGS}",
+            # A pooling layer that is not used may be missing.
+            unused=lambda key: pooling != "pooled" and "pooler" in key,
+        )
         model = getattr(model, "vision_model", model)
-        self._chosen = choose_torch_device(device)
-        self._model = model.eval().to(self._chosen)
+        self._chosen = pretrained.chosen_device(device)
+        self._model = model.to(self._chosen)
         self._patch = _pair(getattr(model.config, "patch_size", None))
 
     def check(self, width: int) -> None:
@@ -208,22 +210,6 @@ class ImageEncoder:
     def _lacks(self, what: str) -> ToolError:
         return ToolError(f"{self._name}: has {what}: set pooling to another of {POOLINGS}")
 
-    def _check_weights(self, missing: Sequence[str]) -> None:
-        """Layers that the checkpoint lacks hold random numbers; a pooling layer that is not used may."""
-        needed = sorted(key for key in missing if self._pooling == "pooled" or "pooler" not in key)
-        if needed:
-            raise ToolError(
-                f"{self._name}: its weights lack {', '.join(needed[:5])}, which would be random: give a checkpoint "
-                f"that holds them, or set pooling to another of {POOLINGS}"
-            )
-
-
-def choose_torch_device(device: str) -> str:
-    """The device that `"auto"` means."""
-    import torch
-
-    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-
 
 def _load_processor(source: pretrained.Source, preparation: str) -> Any:
     """The image processor of a model, in the form asked for.
@@ -256,6 +242,11 @@ def encoder_width(config: Any, model: str) -> int:
     Raises:
         ToolError: it is no image encoder.
     """
+    if getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", None):
+        raise ToolError(
+            f"model={model!r}: is a video encoder ({type(config).__name__}): use vision.video_transformers, or "
+            "facial.video_transformers for faces"
+        )
     vision = getattr(config, "vision_config", config)
     width = getattr(vision, "hidden_size", None) or (getattr(vision, "hidden_sizes", None) or [None])[-1]
     if not isinstance(width, int):

@@ -23,6 +23,9 @@ def train(
     corpus: Annotated[str | None, typer.Option(help="Corpus; 'demo' renders itself on first use.")] = None,
     root: Annotated[Path | None, typer.Option(help="The corpus's folder; without it, $MMSA_DATA/<corpus>.")] = None,
     modalities: Annotated[str | None, typer.Option(help="Such as text,audio,vision. Default: all there are.")] = None,
+    faces: Annotated[
+        str | None, typer.Option(help="Of several faces: first (the default), largest, speaking or all.")
+    ] = None,
     seeds: Annotated[str | None, typer.Option(help="Such as 1,2,3: one run each.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with any of the settings.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, such as head.hidden_dim=32.")] = None,
@@ -39,10 +42,11 @@ def train(
     quieten()
     join()
     if resume is not None:
-        others = (fusion, corpus, root, modalities, seeds, config, set_, device, jobs if jobs > 1 else None)
+        others = (fusion, corpus, root, modalities, faces, seeds, config, set_, device, jobs if jobs > 1 else None)
         _resume(resume, as_json=as_json, alone=all(value is None for value in others))
         return
     from mmsa.config import make_config, parse_settings
+    from mmsa.faces import KEY, check_faces
 
     options: dict[str, Any] = {
         "fusion": fusion,
@@ -50,9 +54,12 @@ def train(
         "root": root,
         "device": device,
         "modalities": names(modalities),
+        KEY: faces,
     }
     given = {key: value for key, value in options.items() if value is not None}
     chosen = make_config(config, {**given, **parse_settings(set_ or [])})
+    if faces is not None:
+        check_faces(faces, chosen)
     numbers = seed_numbers(seeds) if seeds is not None else (chosen.seed,)
 
     from mmsa.runs import train_seeds

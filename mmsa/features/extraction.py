@@ -13,6 +13,7 @@ from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.corpora.clip import Clip
 from mmsa.errors import UsageError
+from mmsa.features.identity import reads_words
 
 if TYPE_CHECKING:
     from extractors.base import Extractor, TextExtractor
@@ -24,6 +25,7 @@ Job = tuple[Clip, tuple[str, ...]]
 T = TypeVar("T")
 R = TypeVar("R")
 
+NO_SPEECH = "no speech was recognised"
 BATCH = 1024
 """Texts that are given to an extractor at once."""
 
@@ -47,14 +49,18 @@ def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = 
         found = ex.extract(
             media,
             extractors,
-            transcript=clip.transcript,
+            transcript=clip.transcript if clip.timed is None else clip.timed,
             start_seconds=clip.start_seconds if media else None,
             end_seconds=clip.end_seconds if media else None,
             device=device,
         )
         if found.fallback:
             warnings.warn(f"frames were decoded on the CPU: {found.fallback}", stacklevel=2)
-        return found.sequences, dict(found.missing)
+        unheard = clip.timed is not None and not clip.timed
+        reasons = {
+            key: NO_SPEECH if unheard and reads_words(extractors[key]) else why for key, why in found.missing.items()
+        }
+        return found.sequences, reasons
 
     try:
         return extract(clip.files if clip.more_media else clip.media)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ class WorseFrames(VisionExtractor):
 
     Each sampled frame is dropped with the same chance, whatever happened to the others; which ones are dropped follows
     from the seed and the frame itself, so that frames dropped at one chance are also dropped at every higher one. A
-    dropped frame is a gap in the features, as one without a face is.
+    dropped frame is a gap in the features, as one without a face is. What the inner extractor hears stays as it is.
 
     Args:
         inner: spec of the extractor that looks, without hints.
@@ -52,6 +53,8 @@ class WorseFrames(VisionExtractor):
         self.inner, self.drop, self.blur_pixels, self.seed = watcher, float(drop), float(blur_pixels), seed
         self.names = watcher.names
         self.frames_per_second, self.max_side_pixels = watcher.frames_per_second, watcher.max_side_pixels
+        self.listens_at_hz = watcher.listens_at_hz
+        self.before_seconds, self.after_seconds = watcher.before_seconds, watcher.after_seconds
         self.spec = ExtractorSpec(
             f"{__name__}:{type(self).__name__}",
             watcher.spec.tool,
@@ -90,6 +93,14 @@ class _WorseStream(VisionStream):
         if kept:
             self._inner.push(blurred(image, own.blur_pixels) if own.blur_pixels else image, kept)
 
+    def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+        """See `VisionStream.listen`."""
+        self._inner.listen(samples, first_sample)
+
+    def no_more_sound(self) -> None:
+        """See `VisionStream.no_more_sound`."""
+        self._inner.no_more_sound()
+
     def finish(self) -> FeatureSequence:
         """See `VisionStream.finish`."""
         return self._inner.finish()
@@ -97,6 +108,10 @@ class _WorseStream(VisionStream):
     def missing_reason(self) -> str:
         """See `VisionStream.missing_reason`."""
         return "every frame was dropped" if self._seen and not self._kept else self._inner.missing_reason()
+
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        """See `VisionStream.notes`."""
+        return self._inner.notes(start_seconds, end_seconds)
 
     def close(self) -> None:
         """See `VisionStream.close`."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from extractors.media import Feed
+
 ENCODERS = ("libx264", "libopenh264")
 """Encoders of H.264, the better first; PyAV's wheels carry one or both."""
 
@@ -41,7 +43,7 @@ class Painter(Protocol):
         Args:
             picture: `(H, W, 3)` RGB, upright; None where the media has none.
             seconds: on the media's clock.
-            face: `(478, 2)` landmarks as shares of width and height, or None.
+            face: `(478, 2)` landmarks as shares of width and height; `(F, 478, 2)` of several faces; or None.
 
         Returns:
             `(H', W', 3)` RGB of the size that `size` said.
@@ -50,7 +52,13 @@ class Painter(Protocol):
 
 
 class Track(Protocol):
-    """What watches the frames for a face."""
+    """What watches the frames for faces.
+
+    Attributes:
+        sound: what the decoded sound is given to as well; None where the track does not listen.
+    """
+
+    sound: Feed | None
 
     @property
     def known_seconds(self) -> float:
@@ -66,7 +74,7 @@ class Track(Protocol):
         ...
 
     def at(self, seconds: float) -> NDArray[np.float64] | None:
-        """The landmarks at an instant not before the last one asked for."""
+        """The landmarks at an instant not before the last one asked for; see `Painter.paint`."""
         ...
 
 
@@ -118,7 +126,9 @@ def rewrite(
     max_side_pixels: int = 1280,
     progress: Callable[[float, float | None], None] | None = None,
 ) -> Written:
-    """Write a media file as MP4, every picture painted on; in memory is never more than about a second of it.
+    """Write a media file as MP4, every picture painted on, with about a second of it in memory.
+
+    Where the track listens for who speaks, there are up to three.
 
     Pictures keep their times, so a variable frame rate stays one, and turned videos come out upright. Sound is encoded
     again and stays where it was on the clock; gaps in it are silent. Where there is sound without a picture, the
@@ -129,7 +139,7 @@ def rewrite(
         target: is there whole or not at all; a file that was there is replaced.
         painter: paints.
         span: start and end in seconds of the stretch wanted.
-        track: watches the frames.
+        track: watches the frames, and may listen.
         metadata: tags of the file.
         max_side_pixels: larger pictures are scaled down before they are painted on.
         progress: called with the seconds that are written, and how many the file announces.
@@ -197,6 +207,7 @@ class _Rewriter:
         max_side_pixels: int,
     ) -> None:
         self._start, self._end = span[0] or 0.0, math.inf if span[1] is None else span[1]
+        self._listener = None if track is None else track.sound
         sound, gate = media.info.audio, Gate(container)
         wanted = self._start, self._end
         self._pictures = _Pictures(container, gate, encoder, painter, wanted, track, media, max_side_pixels)
@@ -224,8 +235,11 @@ class _Rewriter:
         return max(heard, self._pictures.end_seconds) - self._start
 
     def run(self, media: Any) -> tuple[str, ...]:
+        from extractors.audio_track import AudioTracks
+
         video = self._pictures if media.info.video is not None else None
-        report = media.decode(self._sound, video, start_seconds=self._start)
+        heard = [feed for feed in (self._listener, self._sound) if feed is not None]
+        report = media.decode(AudioTracks(heard) if heard else None, video, start_seconds=self._start)
         if self._sound is not None and self._sound.end_seconds - self._pictures.end_seconds > 1 / CARD_RATE:
             self._pictures.hold(self._sound.end_seconds)
         self._pictures.close()

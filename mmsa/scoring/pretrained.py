@@ -55,7 +55,7 @@ class PretrainedScorer(Scorer):
     ) -> None:
         self.ensemble, self.media_device = ensemble or read_ensemble(), media_device
         self.extractors, self._maps = _load(self.ensemble, media_device)
-        self.words = word_source(words or WordOptions())
+        self.words = word_source((words or WordOptions()).over(WordOptions()))
         self.predictor = EnsemblePredictor(self._maps)
 
     @cached_property
@@ -118,8 +118,9 @@ class EnsemblePredictor(Predicts):
     def __init__(self, maps: Mapping[str, LabelMap]) -> None:
         self._maps = maps
 
-    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
-        """One prediction for each extraction, in order."""
+    def predict(self, found: Sequence[Extraction], starts: Sequence[float] | None = None) -> list[Prediction]:
+        """One prediction for each extraction, in order; where it starts is of no account."""
+        del starts
         return [self._predict(one) for one in found]
 
     def _predict(self, found: Extraction) -> Prediction:
@@ -191,6 +192,8 @@ def _load(ensemble: Ensemble, device: str) -> tuple[dict[str, Extractor], dict[s
         try:
             given = {**placement(EXTRACTORS[key], device), **member.parameters}
             built[key] = ex.build(EXTRACTORS[key], **{**given, "model": model, "revision": revision})
+            if member.parameters.get("faces") == "all":
+                raise ValueError("faces: all gives no one opinion of several faces: set largest or speaking")
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)
             built[key].load()
         except ex.ToolError as error:

@@ -19,7 +19,7 @@ from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
 from mmsa.tracking import find_bundle
-from mmsa.words import WordOptions, word_source
+from mmsa.words import KeptModel, WordOptions, WordSource, word_source
 
 if TYPE_CHECKING:
     from extractors import Extractor, Transcript, Window
@@ -48,7 +48,8 @@ class Scorer:
         device: of torch, where the fusion model computes.
         media_device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
             `"cuda"`.
-        words: what is done for files without a transcript, and for transcripts without times.
+        words: what is done for files without a transcript, and for transcripts without times; what it leaves out is
+            done as for the corpus that the model was trained on.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
@@ -81,7 +82,7 @@ class Scorer:
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
         self.bundle, self.media_device = bundle, media_device
-        self.words = word_source(words or WordOptions())
+        self.words = _words_of(bundle, words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
             self.extractors = {
@@ -259,6 +260,18 @@ class Scorer:
         ]
 
 
+def _words_of(bundle: Bundle, given: WordOptions) -> WordSource:
+    """What finds words: what is given, and else what the model was trained with."""
+    try:
+        return word_source(given.over(bundle.words))
+    except UsageError as error:
+        own = [key for key in bundle.words.models if getattr(given, key) is None]
+        if not own:
+            raise
+        told = " and ".join(f"--{key} none" for key in own)
+        raise UsageError(f"{error}. This model was trained on words that were made so; {told} goes without") from error
+
+
 def model_digest(bundle: Bundle) -> str:
     """32 hexadecimal digits of all that a bundle's numbers depend on."""
     import json
@@ -316,9 +329,9 @@ def load_scorer(
     run: str | Path | Ensemble,
     *,
     trust_extractors: bool = False,
-    transcribe: str | None = None,
+    transcribe: str | KeptModel | None = None,
     language: str | None = None,
-    align: str | None = None,
+    align: str | KeptModel | None = None,
     save_transcripts: Path | None = None,
     device: str = "auto",
 ) -> Scorer:
@@ -329,9 +342,10 @@ def load_scorer(
             bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
             `Ensemble` of others.
         trust_extractors: see `Scorer`.
-        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`. None is the one that the
+            model was trained with, if any; `"none"` is no one.
         language: what is spoken.
-        align: a CTC model for transcripts without times.
+        align: a CTC model for transcripts without times; as `transcribe`.
         save_transcripts: a folder for the transcripts that these make.
         device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
             `"cuda"`. The fusion model, which is small, computes on the CPU.

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.audio_track import AudioTrack
+from extractors.audio_track import AudioTrack, AudioTracks
 
 RATE = 16000
 
@@ -35,6 +35,20 @@ def run(pieces: Sequence[tuple[np.ndarray, float | None]], rate: int, **options:
 def sine(seconds: float, rate: int, start: float = 0.0, hz: float = 300.0) -> np.ndarray:
     t = start + np.arange(round(seconds * rate)) / rate
     return np.sin(2 * np.pi * hz * t).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "missing"),
+    [(0, None, 0.5), (0, 8000, 0.4), (3200, None, 0.4), (4800, 6400, 0.1), (9600, None, 0.0), (0, 1600, 0.0)],
+)
+def test_how_much_is_missing_within_the_clip_is_known(first: int, end: int | None, missing: float) -> None:
+    """Sound from 0 to 0.1 s and from 0.6 s on, and once more a piece that overlaps, which is no gap."""
+    tenth = np.ones(1600, np.float32)
+    track = AudioTrack(RATE, lambda block: None, first_sample=first, end_sample=end)
+    for seconds in (0.0, 0.6, 0.7, 0.62, 0.8):
+        track.feed(audio_frame(tenth, RATE), seconds)
+    track.finish()
+    assert track.gap_seconds == pytest.approx(missing)
 
 
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
@@ -132,3 +146,26 @@ def test_done_after_the_last_wanted_sample() -> None:
     assert not track.done
     track.feed(audio_frame(np.ones(10, np.float32), RATE), (RATE - 1) / RATE)
     assert track.done
+
+
+def test_several_tracks_hear_the_same_each_at_its_rate_over_its_part() -> None:
+    pieces = [(sine(0.5, 48000, start=k / 2), k / 2) for k in range(6)]
+    halves: list[np.ndarray] = []
+    parts: list[np.ndarray] = []
+    tracks = AudioTracks(
+        [
+            AudioTrack(8000, halves.append, end_sample=8000),
+            AudioTrack(RATE, parts.append, first_sample=RATE, end_sample=2 * RATE),
+        ]
+    )
+    given = 0
+    for samples, seconds in pieces:
+        if not tracks.done:
+            tracks.feed(audio_frame(samples, 48000), seconds)
+            given += 1
+    tracks.finish()
+    assert given == 5  # the resampler holds a little back at two seconds
+    assert tracks.frames == 5
+    assert tracks.end_seconds == pytest.approx(2.5)
+    assert np.array_equal(np.concatenate(parts), run(pieces, 48000, first_sample=RATE, end_sample=2 * RATE))
+    assert np.abs(np.concatenate(halves) - run(pieces, 48000, end_sample=2 * 8000)[::2]).max() < 0.05

@@ -13,6 +13,7 @@ import extractors
 from extractors.base import AudioExtractor, AudioStream, VisionExtractor, VisionStream
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
+from tests.extractors.conftest import Listener
 
 Make = Callable[..., Path]
 
@@ -214,6 +215,20 @@ def test_times_that_do_not_fit(media: Make, make_tone: Callable) -> None:
     assert "the clip ends at 3 s, but the media at 1.0" in result.notes[0]
 
 
+def test_a_clip_too_short_for_a_frame_is_no_broken_file(media: Make, make_tone: Callable, numbered: Callable) -> None:
+    path = media("a.mp4", frames=numbered(25), samples=make_tone(1.0))
+    using = {"vision": Brightness()}  # the first two of its steps have their middles at 0.05 and 0.15 s
+    found = extractors.extract(path, using, start_seconds=0.06, end_seconds=0.14)
+    assert len(found.sequences["vision"]) == 0
+    assert set(found.missing) == {"vision"}
+    assert found.duration_seconds == pytest.approx(0.08)
+    with_sound = extractors.extract(
+        path, {**using, "audio": extractors.build("speech.librosa")}, start_seconds=0.06, end_seconds=0.14
+    )
+    assert len(with_sound.sequences["audio"]) == 4  # windows of 40 ms every 20 ms: middles at 0.06, 0.08, 0.10, 0.12 s
+    assert with_sound.missing.keys() == {"vision"}
+
+
 def test_words_take_their_times_from_the_clip(media: Make, make_tone: Callable) -> None:
     path = media("a.m4a", samples=make_tone(4.0))
     using = {"text": extractors.build("text.lexical")}
@@ -328,3 +343,57 @@ def test_a_gpu_by_name_must_be_there(media: Make, numbered: Callable) -> None:
             ask(path, {"vision": Brightness()}, device="cuda")
         with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'gpu'"):
             ask(path, {"vision": Brightness()}, device="gpu")
+
+
+class TestListening:
+    """An extractor that watches and listens gets the sound of the same pass, and what lies around a segment."""
+
+    def test_the_sound_of_the_whole_file(self, rising: Path) -> None:
+        own = Listener()
+        result = extractors.extract(rising, {"vision": own})
+        found = result.sequences["vision"]
+        assert own.streams[0].indices == list(range(50))
+        assert own.streams[0].first == 0
+        assert result.notes == ("asked about 0 to inf",)
+        # A sine's root mean square; in the middle of each second, away from where the amplitude jumps.
+        for second in range(10):
+            middle = found.values[[5 * second + 2, 5 * second + 3], 0]
+            assert middle == pytest.approx((1 + second) / 20 / np.sqrt(2), rel=0.03)
+
+    def test_a_segment_is_read_with_what_bears_on_it_and_gets_the_steps_of_the_whole(self, rising: Path) -> None:
+        whole = extractors.extract(rising, {"vision": Listener()}).sequences["vision"]
+        own = Listener()
+        part = extractors.extract(rising, {"vision": own}, start_seconds=4.0, end_seconds=6.0)
+        (stream,) = own.streams
+        assert stream.indices == list(range(15, 32))  # middles from 3 s to 6.5 s
+        assert (stream.first, len(stream.sound)) == (24_000, 28_000)
+        assert np.array_equal(part.sequences["vision"].times, whole.times[20:30])
+        assert part.sequences["vision"].values == pytest.approx(whole.values[20:30], abs=1e-4)
+        assert part.duration_seconds == 2.0
+        assert part.notes == ("asked about 4 to 6",)
+
+    def test_beside_another_listener_at_its_own_rate(self, rising: Path) -> None:
+        alone = [
+            extractors.extract(rising, {key: one}, start_seconds=2.0, end_seconds=5.0).sequences[key]
+            for key, one in (("audio", extractors.build("speech.librosa")), ("vision", Listener()))
+        ]
+        both = extractors.extract(
+            rising,
+            {"audio": extractors.build("speech.librosa"), "vision": Listener()},
+            start_seconds=2.0,
+            end_seconds=5.0,
+        )
+        for key, expected in zip(("audio", "vision"), alone, strict=True):
+            assert np.array_equal(both.sequences[key].times, expected.times)
+            assert both.sequences[key].values == pytest.approx(expected.values, rel=1e-4, abs=1e-4)
+
+    def test_without_sound_it_is_told_so_and_the_picture_counts(self, media: Make, numbered: Callable) -> None:
+        own = Listener()
+        result = extractors.extract(media("mute.mp4", frames=numbered(10), fps=10), {"vision": own})
+        assert own.streams[0].ended
+        assert not len(own.streams[0].sound)
+        assert len(result.sequences["vision"]) == 5
+
+    def test_steps_around_a_segment_are_not_its_own(self, rising: Path) -> None:
+        found = extractors.extract(rising, {"vision": Listener(only_before=4.0)}, start_seconds=4.0, end_seconds=6.0)
+        assert found.missing == {"vision": "nothing found from 4 s to 6 s, but before or after"}

@@ -101,3 +101,16 @@ def test_a_photograph_has_a_face(astronaut: np.ndarray, tmp_path: Path) -> None:
     assert found.sequences["vision"].times.tolist() == [[0.0, 1.0], [2.0, 3.0]]
     alone = extract(nobody, {"vision": mesh})
     assert alone.missing == {"vision": "no face found in 1 sampled frame"}
+
+
+def test_a_picture_has_no_speaker_and_the_largest_face_stands_in(astronaut: np.ndarray, tmp_path: Path) -> None:
+    page = np.full((560, 1000, 3), 90, np.uint8)
+    page[20:532, 480:992] = astronaut
+    page[20:400, 10:390] = np.asarray(Image.fromarray(astronaut).resize((380, 380)))
+    Image.fromarray(page).save(tmp_path / "two.png")
+    found = extractors.extract(tmp_path / "two.png", {"vision": extractors.build("facial.facemesh", faces="speaking")})
+    assert found.sequences["vision"].values[0, 3] == pytest.approx((703 - 500) / 1000, abs=0.05)
+    assert found.notes == ("without sound nobody can tell which of several faces speaks: the largest stands in",)
+    both = extractors.extract(tmp_path / "two.png", {"vision": extractors.build("facial.facemesh", faces="all")})
+    assert both.sequences["vision"].times.tolist() == [[0.0, 1.0]] * 2
+    assert both.sequences["vision"].values[:, -1].tolist() == [0, 1]

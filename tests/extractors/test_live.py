@@ -21,6 +21,7 @@ from extractors.live_source import LiveSource
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from extractors.windows import Sliding, Window, extract_windows
+from tests.extractors.conftest import Listener
 
 Media = Callable[..., Path]
 
@@ -260,3 +261,18 @@ def test_warming_up_runs_every_extractor_once(number_of: Callable[[np.ndarray], 
     found = warm_up({"audio": Clocked(), "vision": Watching(number_of, 0.0), "text": extractors.build("text.lexical")})
     assert {key: len(one) for key, one in found.sequences.items()} == {"audio": 10, "vision": 1, "text": 0}
     assert found.missing == {"text": "warming up"}
+
+
+def test_an_extractor_of_vision_that_listens_hears_live_media_too(rising: Path) -> None:
+    recorded = extractors.extract(rising, {"vision": Listener()}).sequences["vision"]
+    for rolls in (True, False):
+        live = {"vision": Listener(rolls=rolls)}
+        reader = watch(LiveSource.of(str(rising)), live, Sliding(1.0, 1.0), max_latency_seconds=60, seconds=3.0)
+        windows = given(reader)
+        assert len(windows) == 3
+        for window in windows[:2]:
+            found = window.extraction.sequences["vision"]
+            expected = recorded.between(window.start_seconds, window.end_seconds)
+            assert np.array_equal(found.times, expected.times)
+            assert found.values == pytest.approx(expected.values, abs=1e-4)
+        assert reader.notes == ("asked about 0 to inf",) if rolls else len(reader.notes) == 3

@@ -107,3 +107,31 @@ def test_that_windows_will_come_is_passed_on_before_any_frame() -> None:
     push_many(stream, 2)
     stream.finish()
     assert inner.seen == [-1, 0, 1]
+
+
+class Ears(Counter):
+    """Notes frames as their number, sound as minus the index of its first sample, its end as -1000."""
+
+    def listen(self, samples: np.ndarray, first_sample: int) -> None:
+        self.threads.add(threading.get_ident())
+        self.seen.append(-first_sample)
+
+    def no_more_sound(self) -> None:
+        self.seen.append(-1000)
+
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = 1.0) -> tuple[str, ...]:
+        return (f"{start_seconds} to {end_seconds}",)
+
+
+def test_sound_and_frames_stay_in_their_order() -> None:
+    inner = Ears()
+    inner.gate.set()
+    stream = OverlappedStream(inner)
+    for k in range(1, 30):
+        stream.push(IMAGE, [k])
+        stream.listen(np.zeros(10, np.float32), 10 * k)
+    stream.no_more_sound()
+    stream.close()
+    assert inner.seen == [*(value for k in range(1, 30) for value in (k, -10 * k)), -1000]
+    assert len(inner.threads) == 1
+    assert stream.notes(2.0, 3.0) == ("2.0 to 3.0",)

@@ -12,6 +12,7 @@ from extractors.base import AudioExtractor, AudioStream, VisionExtractor, Vision
 from extractors.replayed import ReplayedAudio, ReplayedVision, rolling
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
+from tests.extractors.conftest import Listener
 
 
 class Means(AudioExtractor):
@@ -140,3 +141,23 @@ def test_it_stands_for_the_extractor_it_wraps(media: Callable[..., Path], make_t
     expected = extractors.extract(path, {"audio": plain}).sequences["audio"]
     np.testing.assert_array_equal(found.values, expected.values)
     assert rolling(plain).spec == plain.spec
+
+
+def test_a_window_is_played_with_its_sound_and_what_bears_on_it() -> None:
+    own = Listener()
+    stream = ReplayedVision(own).stream()
+    second = np.sin(2 * np.pi * 200 * np.arange(8000) / 8000).astype(np.float32)
+    for k in range(10):
+        stream.listen(second * (k + 1) / 20, 8000 * k)
+        for index in range(5 * k, 5 * k + 5):
+            stream.push(np.zeros((2, 2, 3), np.uint8), [index])
+    found, reason = stream.window(3.0, 5.0)
+    assert reason == ""
+    assert found.times[:, 0].tolist() == pytest.approx([k / 5 for k in range(15, 25)])
+    assert found.values[[2, 7], 0] == pytest.approx([4 / 20 / np.sqrt(2), 5 / 20 / np.sqrt(2)], rel=1e-3)
+    assert own.streams[-1].indices == list(range(10, 27))  # middles from 2 s to 5.5 s
+    assert own.streams[-1].ended
+    stream.forget(4.0)
+    stream.window(5.0, 6.0)
+    assert own.streams[-1].first == 32_000
+    assert stream.notes() == ("asked about 3 to 5", "asked about 5 to 6")

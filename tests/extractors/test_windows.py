@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 import extractors
 from extractors.base import VisionExtractor, VisionStream
 from extractors.errors import MediaError
+from extractors.extraction import extract
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from extractors.transcript import Segment, Transcript
 from extractors.windows import RollingPass, Sliding, extract_windows
+from tests.extractors.conftest import Listener
 
 Make = Callable[..., Path]
 
@@ -228,3 +230,24 @@ class TestOnePass:
 
         with pytest.raises(RuntimeError, match="no such luck"):
             list(extract_windows(ten_seconds, {"vision": Numbers(fail, rolls=True)}, Sliding(1.0, 1.0)))
+
+
+class TestListening:
+    @pytest.mark.parametrize("rolls", [True, False])
+    def test_windows_have_the_steps_of_the_whole(self, rising: Path, rolls: bool) -> None:
+        whole = extract(rising, {"vision": Listener()}).sequences["vision"]
+        for window in extract_windows(rising, {"vision": Listener(rolls=rolls)}, Sliding(3.0, 1.5)):
+            found = window.extraction.sequences["vision"]
+            expected = whole.between(window.start_seconds, window.end_seconds)
+            assert np.array_equal(found.times, expected.times)
+            assert found.values == pytest.approx(expected.values, abs=1e-4)
+
+    def test_a_window_is_asked_for_when_all_that_bears_on_it_is_there(self, rising: Path) -> None:
+        own = Listener(rolls=True)
+        reader = extract_windows(rising, {"vision": own}, Sliding(2.0, 2.0))
+        assert len(list(reader)) == 5
+        (stream,) = own.streams
+        assert all(seen >= 0.5 - 0.2 and heard >= 0.5 for seen, heard in stream.extents[:-1])
+        assert max(heard for _, heard in stream.extents) < 2.0  # and not much later
+        assert stream.forgotten == 9.0  # a second before the window that does not come any more
+        assert reader.notes == ("asked about 0 to inf",)

@@ -98,7 +98,8 @@ class OverlayPainter:
         if face is not None:
             # The picture may be held and painted again.
             picture = picture.copy() if inner == (width, height) else np.ascontiguousarray(picture)
-            draw_mesh(picture, face)
+            for one in face.reshape(-1, *face.shape[-2:]):
+                draw_mesh(picture, one)
         if inner == (wide, high):
             return picture
         box = np.zeros((high, wide, 3), np.uint8)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from extractors.facial.facemesh import FaceMesh
+    from extractors.media import Feed
 
 Points = NDArray[np.float64]
 
@@ -28,6 +29,9 @@ class FaceTrack:
     Args:
         extractor: the model's.
         aspect: width of a pixel over its height.
+
+    Attributes:
+        sound: None: nothing is listened to.
     """
 
     def __init__(self, extractor: FaceMesh, aspect: float = 1.0) -> None:
@@ -39,6 +43,7 @@ class FaceTrack:
         self._shown = 0.0
         self._latest = float("-inf")
         self._finished = False
+        self.sound: Feed | None = None
 
     @property
     def known_seconds(self) -> float:

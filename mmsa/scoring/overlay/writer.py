@@ -117,13 +117,20 @@ def read_key(path: Path) -> str:
 
 
 def _track(path: Path, tracker: FaceMesh | None) -> Track | None:
+    from extractors.facial.facemesh import SEVERAL
     from extractors.media import MediaFile
+    from mmsa.scoring.overlay.several import SeveralTrack
     from mmsa.scoring.overlay.track import FaceTrack
 
     if tracker is None:
         return None
     with MediaFile(path) as media:
-        return FaceTrack(tracker, media.pixel_aspect) if media.info.video is not None else None
+        if media.info.video is None:
+            return None
+        if tracker.faces in SEVERAL:
+            sound = media.info.audio is not None and bool(media.info.audio.codec)
+            return SeveralTrack(tracker, media.pixel_aspect, sound=sound, latest_seconds=media.latest_seconds)
+        return FaceTrack(tracker, media.pixel_aspect)
 
 
 def _draw_image(
@@ -133,12 +140,16 @@ def _draw_image(
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
+    from extractors.facial.facemesh import SEVERAL
     from extractors.still_image import read_still_image
+    from mmsa.scoring.overlay.several import faces_of
 
     side = 1280 if tracker is None else tracker.max_side_pixels
     picture = read_still_image(path, side).pixels
     face = None
-    if tracker is not None:
+    if tracker is not None and tracker.faces in SEVERAL:
+        face = faces_of(tracker, picture)
+    elif tracker is not None:
         source = tracker.open_source()
         try:
             points = source.find(picture)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,3 +50,98 @@ def view() -> Callable[..., np.ndarray]:
 def neutral() -> np.ndarray:
     """A copy of the canonical face, free to be changed; unlisted landmarks lie at the origin."""
     return np.nan_to_num(canonical_face().copy())
+
+
+STAGE_RATE = 10
+STAGE_SIZE = (320, 900)
+_CUT = slice(70, 250)
+
+
+@dataclass(frozen=True)
+class Actor:
+    """A drawn face on the stage.
+
+    Attributes:
+        who: a speaker of the demo corpus's cast.
+        x: where its middle is at a time, in pixels from the left; None while it is away.
+        jaw: how far the mouth is open at a time, 0 to 1.
+        in_front: whether it hides the others.
+    """
+
+    who: str
+    x: Callable[[float], float | None]
+    jaw: Callable[[float], float]
+    in_front: bool = False
+
+
+def syllables(seed: int, start: float, end: float) -> Callable[[float], float]:
+    """A mouth that opens and closes at irregular instants between two times, and is shut else."""
+    rng, bumps, now = np.random.default_rng(seed), [], start
+    while now < end - 0.3:
+        length = rng.uniform(0.25, 0.5)
+        bumps.append((now, min(now + length, end), rng.uniform(0.5, 1.0)))
+        now += length + rng.choice([0.0, 0.1, 0.35])
+
+    def jaw(seconds: float) -> float:
+        return sum(high * np.sin(np.pi * (seconds - a) / (b - a)) ** 2 for a, b, high in bumps if a <= seconds < b)
+
+    return jaw
+
+
+def voice(jaws: Sequence[Callable[[float], float]], seconds: float, rate: int = 16000) -> np.ndarray:
+    """A tone with harmonics that is as loud as these mouths are open, over faint noise: `(N,)`."""
+    coarse = np.arange(round(seconds * 200) + 1) / 200
+    opening = np.array([sum(jaw(float(at)) for jaw in jaws) for at in coarse])
+    t = np.arange(round(seconds * rate)) / rate
+    tone = sum(np.sin(2 * np.pi * 180.0 * k * t) / k for k in range(1, 6))
+    noise = np.random.default_rng(5).normal(0.0, 3e-4, len(t))
+    return (0.3 * np.interp(t, coarse, opening) * tone + noise).astype(np.float32)
+
+
+@cache
+def _painter(who: str) -> Any:
+    from mmsa.demo.face import FacePainter
+    from mmsa.demo.speakers import speaker_named
+
+    return FacePainter(speaker_named(who))
+
+
+def draw_stage(actors: Sequence[Actor], seconds: float) -> list[np.ndarray]:
+    """Frames at `STAGE_RATE`: each actor's picture pasted where it stands."""
+    from mmsa.demo.face import FaceState
+
+    painters = [_painter(actor.who) for actor in actors]
+    order = sorted(range(len(actors)), key=lambda i: actors[i].in_front)
+    frames = []
+    for number in range(round(seconds * STAGE_RATE)):
+        now = number / STAGE_RATE
+        frame = np.full((*STAGE_SIZE, 3), 120, np.uint8)
+        for i in order:
+            x = actors[i].x(now)
+            if x is None:
+                continue
+            picture = painters[i].paint(FaceState(jaw=float(actors[i].jaw(now))))[:, _CUT]
+            left = round(x) - picture.shape[1] // 2
+            low, high = max(0, left), min(STAGE_SIZE[1], left + picture.shape[1])
+            if low < high:
+                frame[:, low:high] = picture[:, low - left : high - left]
+        frames.append(frame)
+    return frames
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What the tests of several faces draw with; see the functions of these names."""
+
+    actor: type[Actor] = Actor
+    syllables: Callable[[int, float, float], Callable[[float], float]] = syllables
+    voice: Callable[..., np.ndarray] = voice
+    draw: Callable[[Sequence[Actor], float], list[np.ndarray]] = draw_stage
+    rate: int = STAGE_RATE
+    size: tuple[int, int] = STAGE_SIZE
+
+
+@pytest.fixture(scope="session")
+def stage() -> Stage:
+    """See `Stage`."""
+    return Stage()

@@ -134,5 +134,5 @@ def test_two_real_faces(astronaut: np.ndarray) -> None:
 def test_the_choice_is_part_of_the_spec_but_for_the_old_one() -> None:
     assert "faces" not in FaceMesh().spec.parameters
     assert FaceMesh(faces="largest").spec.parameters["faces"] == "largest"
-    with pytest.raises(ValueError, match=r"faces must be one of \('first', 'largest'\), not 'all'"):
-        FaceMesh(faces="all")
+    with pytest.raises(ValueError, match=r"faces must be one of \('first', 'largest', 'speaking', 'all'\), not 'both'"):
+        FaceMesh(faces="both")

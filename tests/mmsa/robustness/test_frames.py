@@ -150,3 +150,32 @@ def test_what_cannot_be_is_refused(small: Any) -> None:
         WorseFrames(inner=spec, blur_pixels=-1)
     with pytest.raises(ValueError, match="what a vision extractor looks at, not audio"):
         WorseFrames(inner=small.Loudness().spec.to_dict())
+
+
+def test_what_listens_goes_on_listening(small: Any) -> None:
+    """To the sound as it is, with as much of the media around a segment as before."""
+
+    class Listening(Recorder):
+        def __init__(self) -> None:
+            super().__init__()
+            self.heard: list[int] = []
+
+        def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+            self.heard.append(first_sample)
+
+        def no_more_sound(self) -> None:
+            self.heard.append(-1)
+
+        def notes(self, start_seconds: float = 0.0, end_seconds: float = 1.0) -> tuple[str, ...]:
+            return (f"{start_seconds} to {end_seconds}",)
+
+    watcher = extractors.build("facial.facemesh", faces="speaking")
+    worse = WorseFrames.around(watcher, drop=1.0)  # type: ignore[arg-type]
+    assert worse.listens_at_hz == 8000
+    assert (worse.before_seconds, worse.after_seconds) == (watcher.before_seconds, watcher.after_seconds)  # type: ignore[attr-defined]
+    inner = Listening()
+    stream = frames._WorseStream(worse, inner)
+    stream.listen(np.zeros(3, np.float32), 7)
+    stream.no_more_sound()
+    assert inner.heard == [7, -1]
+    assert stream.notes(2.0, 3.0) == ("2.0 to 3.0",)
