@@ -45,6 +45,9 @@ def try_nvdec(codec: str, device: str = "cuda") -> str:
                 container: Any = av.open(film, hwaccel=accelerator(number, options))
             with container:
                 stream = container.streams.video[0]
+                stream.codec_context.thread_count = (
+                    1  # what other threads say, they would have to wait for Python to say
+                )
                 reason = why_no_hardware(stream)
                 formats = {frame.format.name for frame in container.decode(stream)}
         except (av.error.FFmpegError, RuntimeError) as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from extractors.frame_sampler import UprightFrames, upright_size
+from extractors.frame_sampler import UprightFrames, in_memory, upright_size
 
 if TYPE_CHECKING:
     import torch
@@ -72,13 +72,15 @@ class DeviceFrames:
         """`(H, W, 3)` uint8 on the device, of an `av.VideoFrame`."""
         import torch
 
+        if torch.device(self._device).type != "cuda":
+            frame = in_memory(frame)
         layout = (frame.sw_format or frame.format).name
         if layout not in _UNITS or frame.colorspace not in LUMA_WEIGHTS:
             return torch.from_numpy(self._in_memory.convert(frame)).to(self._device)
         with self._in_order():
-            y, u, v = (plane.to(self._device).to(torch.float32, copy=True) for plane in planes(frame))
-            if (unit := _UNITS[layout]) != 1:
-                y, u, v = y.div_(unit), u.div_(unit), v.div_(unit)
+            unit = _UNITS[layout]
+            y, u, v = (plane.to(self._device).to(torch.float32, copy=True).div_(unit) for plane in planes(frame))
+            u, v = _whole(u, y), _whole(v, y)
             size = upright_size(frame.width, frame.height, self._side, self._aspect)
             picture = _to_rgb(
                 *_scaled(y, u, v, *size, share=unit == 1, shift=self._shift),
@@ -99,12 +101,11 @@ class DeviceFrames:
 
 
 def planes(frame: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Luma `(H, W)` and both chroma planes `(ceil(H / 2), ceil(W / 2))` of a 4:2:0 frame, where they lie.
+    """Luma `(H, W)` and both chroma planes of a 4:2:0 frame, where they lie.
 
-    The memory is the frame's: a tensor keeps it alive, and it is not to be written to. PyAV leaves the last row and
-    column of chroma out of NV12 of odd height or width; they are taken to be like their neighbours.
+    Chroma is `(ceil(H / 2), ceil(W / 2))`, but rounded down in interleaved layouts: PyAV leaves the last row and column
+    of odd ones out. The memory is the frame's: a tensor keeps it alive, and it is not to be written to.
     """
-    import torch
     from torch.utils.dlpack import from_dlpack
 
     # The capsules are asked for here, as torch would name a stream, which PyAV refuses.
@@ -112,12 +113,15 @@ def planes(frame: Any) -> tuple[Tensor, Tensor, Tensor]:
     if len(found) == 3:
         return found[0], found[1], found[2]
     y, both = found
-    rows, columns = (torch.arange((side + 1) // 2, device=y.device) for side in y.shape)
-    if frame.height % 2:
-        both = both[rows.clamp(max=both.shape[0] - 1)]
-    if frame.width % 2:
-        both = both[:, columns.clamp(max=both.shape[1] - 1)]
     return y, both[..., 0], both[..., 1]
+
+
+def _whole(chroma: Tensor, luma: Tensor) -> Tensor:
+    """Chroma with its last row and column, which are taken to be like their neighbours where they were left out."""
+    from torch.nn.functional import pad
+
+    down, across = ((whole + 1) // 2 - half for whole, half in zip(luma.shape, chroma.shape, strict=True))
+    return pad(chroma[None], (0, across, 0, down), mode="replicate")[0] if down or across else chroma
 
 
 def _scaled(
@@ -150,7 +154,7 @@ def _doubled(plane: Tensor, down: int, across: int) -> Tensor:
     """Each sample so many times; a copy, as `repeat_interleave` makes it, in a fraction of its time."""
     height, width = plane.shape
     spread = plane[:, None, :, None].expand(height, down, width, across)
-    return spread.reshape(height * down, width * across).contiguous()  # of one sample alone it would be a view
+    return spread.contiguous().view(height * down, width * across)
 
 
 def _to_rgb(y: Tensor, u: Tensor, v: Tensor, red: float, blue: float, *, full_range: bool) -> Tensor:
