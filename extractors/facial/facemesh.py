@@ -27,7 +27,7 @@ from extractors.facial.landmarks import (
 )
 from extractors.facial.speaker import AFTER_SECONDS, BEFORE_SECONDS
 from extractors.facial.speech_energy import RATE_HZ
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 _POSE_NAMES = ("yaw_degrees", "pitch_degrees", "roll_degrees", "face_x", "face_y", "face_size")
 # Brows, lids, mouth, nose wings, cheeks and jaw: what moves.
@@ -271,7 +271,7 @@ class _FaceStream(VisionStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = self._extractor.frames_per_second
-        first, after = (math.ceil(at * rate - 0.5) for at in (start_seconds, min(end_seconds, 1e9)))
+        first, after = (first_step(at, rate) for at in (start_seconds, min(end_seconds, 1e9)))
         mine = [i for i, index in enumerate(self._indices) if first <= index < after]
         if not mine:
             seen = sum(first <= index < after for index in self._seen)
@@ -281,7 +281,7 @@ class _FaceStream(VisionStream):
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         old = sum(index < first for index in self._indices)
         del self._rows[:old], self._indices[:old]
         del self._seen[: sum(index < first for index in self._seen)]

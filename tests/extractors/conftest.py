@@ -56,6 +56,7 @@ def write_media(
     audio_codec: str = "aac",
     gop: int = 12,
     options: dict[str, str] | None = None,
+    video_options: dict[str, str] | None = None,
 ) -> Path:
     """Write a media file.
 
@@ -66,13 +67,14 @@ def write_media(
         audio_start: timestamp of the first sample.
         gop: frames from keyframe to keyframe.
         options: of the container.
+        video_options: of the picture's encoder.
     """
     import av
 
     with av.open(str(path), "w", options=options or {}) as out:
         packets = []
         if frames is not None:
-            stream = out.add_stream(video_codec, rate=fps)
+            stream = out.add_stream(video_codec, rate=fps, options=video_options or {})
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             stream.gop_size = gop

@@ -13,7 +13,7 @@ import pytest
 
 import extractors
 from extractors.base import TextExtractor
-from extractors.registry import _BUILTIN
+from extractors.registry import _BUILTIN, parameters_of
 
 
 class Counting(TextExtractor):
@@ -100,6 +100,15 @@ def test_unknown_names_and_parameters() -> None:
         extractors.build("speech.librosa", mfcc_cuont=3)
     with pytest.raises(ValueError, match=r"'text.transformers' needs model: give it"):
         extractors.build("text.transformers")
+
+
+@pytest.mark.usefixtures("my_module")
+def test_the_parameters_of_a_name_are_those_of_its_constructor() -> None:
+    assert parameters_of("my_extractors:Counting") == ("factor",)
+    with_faces = [name for name in extractors.available() if "faces" in parameters_of(name)]
+    assert with_faces == [name for name in extractors.available() if name.startswith("facial.")]
+    with pytest.raises(ValueError, match=r"unknown extractor 'facial\.facemash' \(did you mean 'facial\.facemesh'\?\)"):
+        parameters_of("facial.facemash")
 
 
 @pytest.mark.usefixtures("my_module")

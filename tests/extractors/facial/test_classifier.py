@@ -13,6 +13,7 @@ from PIL import Image
 
 import extractors
 from extractors.facial.classifier import FaceClassifier
+from extractors.facial.landmarks import open_several_faces
 
 LABELS = ("angry", "happy", "sad")
 
@@ -67,3 +68,24 @@ def test_the_spec_rebuilds_the_extractor(folder: Path) -> None:
     assert again.spec == extractor.spec
     assert again.spec.fingerprint != FaceClassifier(model=str(folder)).spec.fingerprint
     assert FaceClassifier(model=str(folder), margin=0.3, batch_size=1, device="cpu").spec == extractor.spec
+
+
+def test_everybody_in_a_picture(folder: Path, astronaut: np.ndarray, tmp_path: Path) -> None:
+    """Each face's probabilities by a plain forward pass on its own crop, and its rank from left to right."""
+    page = np.full((560, 1000, 3), 90, np.uint8)
+    page[20:532, 480:992] = astronaut
+    page[20:400, 10:390] = np.asarray(Image.fromarray(astronaut).resize((380, 380)))
+    Image.fromarray(page).save(tmp_path / "two.png")
+    extractor = FaceClassifier(model=str(folder), faces="all")
+    assert extractor.names == (*LABELS, "track")
+    found = extractors.extract(tmp_path / "two.png", {"vision": extractor}).sequences["vision"]
+    source = open_several_faces(0.5)
+    points = sorted(source.find_all(page), key=lambda one: one[1, 0])
+    source.close()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        crops = [Image.fromarray(extractor._view.crop(page, one)) for one in points]
+        expected = model(**processor(crops, return_tensors="pt")).logits.softmax(-1).numpy()
+    assert found.values[:, :-1] == pytest.approx(expected, abs=1e-5)
+    assert found.values[:, -1].tolist() == [0, 1]

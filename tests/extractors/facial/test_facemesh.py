@@ -13,7 +13,7 @@ import pytest
 
 from extractors.errors import ToolError
 from extractors.facial.canonical import canonical_face
-from extractors.facial.facemesh import FaceMesh
+from extractors.facial.facemesh import SEVERAL, WHICH, FaceMesh
 from extractors.registry import build, rebuild
 
 View = Callable[..., np.ndarray]
@@ -182,3 +182,41 @@ def test_nothing_is_written_to_the_error_stream(face_video: Path) -> None:
         [sys.executable, "-W", "error::UserWarning:extractors", "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stderr == ""
+
+
+class TestSeveral:
+    def test_every_choice_is_rebuilt_from_its_spec(self) -> None:
+        prints = set()
+        for faces in WHICH:
+            extractor = FaceMesh(faces=faces, frames_per_second=4.0)
+            again = rebuild(extractor.spec)
+            assert again.spec == extractor.spec
+            assert again.names == extractor.names
+            prints.add(extractor.spec.fingerprint)
+        assert len(prints) == len(WHICH)
+
+    def test_only_the_speaker_is_listened_for_and_in_frames_close_enough(self) -> None:
+        """Ten a second or more, in whole multiples of the steps asked for."""
+        for steps, frames in ((10.0, 10.0), (4.0, 12.0), (3.0, 12.0), (25.0, 25.0), (0.5, 10.0)):
+            speaking, everybody = (FaceMesh(faces=faces, frames_per_second=steps) for faces in ("speaking", "all"))
+            assert speaking.frames_per_second == pytest.approx(frames)
+            assert speaking.spec.parameters["frames_per_second"] == steps
+            assert speaking.listens_at_hz == 8000
+            assert everybody.frames_per_second == steps
+            assert everybody.listens_at_hz is None
+            assert everybody.before_seconds == everybody.after_seconds == 0.0
+        assert FaceMesh(faces="speaking").before_seconds == 3.5
+        assert FaceMesh(faces="speaking").after_seconds == pytest.approx(1.3)
+        assert FaceMesh(faces="all").names == (*FaceMesh().names, "track")
+        assert FaceMesh(faces="speaking").names == FaceMesh().names
+
+    def test_what_does_not_go_together_is_refused(self, tmp_path: Path) -> None:
+        task = tmp_path / "a.task"
+        task.write_bytes(b"a model")
+        for faces in SEVERAL:
+            with pytest.raises(ValueError, match=f"min_tracking_confidence has no effect with faces='{faces}'"):
+                FaceMesh(faces=faces, min_tracking_confidence=0.7)
+            with pytest.raises(ValueError, match=f"faces='{faces}' needs FaceMesh and its detector"):
+                FaceMesh(faces=faces, landmarker_path=str(task))
+            with pytest.raises(ValueError, match=f"faces='{faces}' follows several faces: use stream_of_several"):
+                FaceMesh(faces=faces).open_source()

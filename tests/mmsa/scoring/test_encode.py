@@ -220,6 +220,8 @@ def test_frames_wait_for_the_face_but_no_longer_than_it_needs(make_video: MakeVi
     waiting: list[int] = []
 
     class Track:
+        sound = None
+
         def __init__(self) -> None:
             self.fed: list[float] = []
             self.asked: list[float] = []

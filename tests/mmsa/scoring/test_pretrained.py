@@ -252,6 +252,13 @@ def test_a_parameter_that_is_none(models: Path) -> None:
         PretrainedScorer(read_ensemble(None, {"vision.parameters": {"margni": 1}}, models=models))
 
 
+def test_several_faces_have_no_one_opinion(models: Path) -> None:
+    with pytest.raises(UsageError, match=r"vision: faces: all gives no one opinion of several faces: set largest or"):
+        PretrainedScorer(read_ensemble(None, {"vision.parameters": {"faces": "all"}}, models=models))
+    speaking = PretrainedScorer(read_ensemble(None, {"vision.parameters": {"faces": "speaking"}}, models=models))
+    assert speaking.extractors["vision"].spec.parameters["faces"] == "speaking"
+
+
 def test_code_in_a_models_folder_is_never_run(models: Path, video: Path, tmp_path: Path) -> None:
     ensemble = read_ensemble(models=tmp_path / "models", modalities=["vision"])
     folder = tmp_path / "models" / ensemble.members["vision"].model
