@@ -6,10 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
-from itertools import count
 from pathlib import Path
 
 import av
+from extraction_media import repeat
 
 from mmsa.corpora import load_corpus
 from mmsa.corpora.clip import Clip
@@ -33,29 +33,10 @@ def loop(clip: Clip, target: Path, seconds: float) -> float:
         How long it is.
     """
     assert clip.media is not None
-    lines: list[str] = []
-    length = Fraction(0)
-    with av.open(str(target), "w") as out:
-        made: dict[int, av.stream.Stream] = {}
-        for number in count(1):
-            with av.open(str(clip.media)) as source:
-                if not made:
-                    made = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
-                packets = [packet for packet in source.demux() if packet.dts is not None]
-                # Codecs begin a little before 0; what was before must have ended by then.
-                start = length - min(packet.dts * packet.time_base for packet in packets)
-                end = max((packet.pts + packet.duration) * packet.time_base for packet in packets) + start
-                for packet in packets:
-                    shift = round(start / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = made[packet.stream.index]
-                    out.mux(packet)
-            lines.append(f"{number}\n{_clock(start)} --> {_clock(end)}\n{clip.transcript}\n")
-            length = end
-            if length >= seconds:
-                break
+    spans = repeat(clip.media, target, seconds)
+    lines = [f"{k}\n{_clock(start)} --> {_clock(end)}\n{clip.transcript}\n" for k, (start, end) in enumerate(spans, 1)]
     target.with_suffix(".srt").write_text("\n".join(lines), encoding="utf-8")
-    return float(length)
+    return float(spans[-1][1])
 
 
 def _clock(seconds: Fraction) -> str:

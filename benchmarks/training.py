@@ -23,8 +23,9 @@ peak is that of 12 updates, not of an epoch's 81, which would be far more). Ours
 Every figure comes from a fresh process. Speed: clips per second of an epoch, median over epochs (the peer's on
 unaligned data: one epoch, which takes minutes), ours after one to warm up; also by processor time, which other work
 on the machine moves less. Peak memory: the highest resident memory of whole epochs beyond what was resident after
-imports and after the data was built (padded arrays there, touched memory maps here), which the target is judged on;
-"with data" adds arrays and maps. Ours is all of `mmsa.training.fit`, validation and the copy of the best weights
+imports and after the data was built ("loop alone"), and the data: padded arrays there, which stay in memory as long as
+the loop runs, and memory maps here, counted as if all of their pages were resident. The target is judged on both
+together, as what a training needs. Ours is all of `mmsa.training.fit`, validation and the copy of the best weights
 included. Predictions: the same weights over both data paths with the padded lengths honoured, so that speed is not
 bought with a different model. Growth: exponents of a least-squares line through logarithms; 1 is linear.
 """
@@ -114,7 +115,7 @@ def compare(lab: Lab, report: Report, cases: Sequence[Case], clips: int, epochs:
     """Both loops, head by head."""
     report.add("", "## The peer's loop and ours")
     speed = ("clips/s peer", "clips/s ours", "ratio", "by processor time")
-    memory = ("peak MB peer", "peak MB ours", "share", "share with data")
+    memory = ("peak MB peer", "peak MB ours", "share", "loop alone MB peer", "loop alone MB ours")
     report.table("head", "batch", *speed, *memory, "largest difference of predictions", "padding ours", "load")
     for case in cases:
         shape = Shape(clips=clips, aligned=case.aligned)
@@ -134,10 +135,9 @@ def compare(lab: Lab, report: Report, cases: Sequence[Case], clips: int, epochs:
             f"{wall[1]:,.1f}",
             verdict(wall[1] / wall[0], case.faster, at_least=True),
             f"{processor[1] / processor[0]:.2f}",
-            f"{theirs['megabytes']:,.0f}",
-            f"{whole['megabytes']:,.0f}",
-            verdict(whole["megabytes"] / theirs["megabytes"], case.memory, at_least=False),
-            f"{sizes[1] / sizes[0]:.2f}",
+            *(f"{size:,.0f}" for size in sizes),
+            verdict(sizes[1] / sizes[0], case.memory, at_least=False),
+            *(f"{run['megabytes']:,.0f}" for run in (theirs, whole)),
             f"{same['difference']:.1e} of {same['spread']:.2g}",
             f"{whole['padding']:.0%}",
             f"{os.getloadavg()[0]:.1f}",

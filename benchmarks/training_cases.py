@@ -17,7 +17,7 @@ class Case:
         batch: MMSA's batch size.
         aligned: MMSA trains it on the aligned file.
         faster: samples per second, at least so many times the peer's; None is measured without a target.
-        memory: peak memory of the loop alone, at most this share of the peer's.
+        memory: peak memory with the data, at most this share of the peer's.
         peer_steps: updates of the peer's epoch that are run; None is all. All of them are the same work, and MulT's
             graphs, kept until the epoch's end, would fill more memory with each than most machines have.
     """

@@ -25,6 +25,7 @@ from fusion import FusionHead, ModalitySequence, head_class
 from mmsa.batching import shuffled_batches
 from mmsa.config import TrainConfig
 from mmsa.data import SplitData
+from mmsa.kernels import bound_kernel_cache
 from mmsa.losses import Objective
 from mmsa.model import ModelConfig, MultimodalModel
 from mmsa.trainer import Trainer
@@ -312,6 +313,8 @@ def run_job(job: dict[str, Any]) -> Result:
     more = dict(job["more"])
     if "device" in more:
         more["device"] = torch.device(more["device"])
+    if job["kind"] != "peer":
+        bound_kernel_cache()  # as the command line does, before anything of torch runs
     return KINDS[job["kind"]](case, folder, shape, **more)
 
 

@@ -27,7 +27,7 @@ class AudioTrack:
     """Feeds mono float32 samples at one rate to `push`, sample `i` being at `i / rate` on the media's clock.
 
     Where the container's timestamps leave a gap, or the sound starts later than the picture, zeros stand in for the
-    missing time; where they overlap, what was there first is kept.
+    missing time; where they overlap, what was there first is kept. `gap_seconds` says how much was missing in between.
     """
 
     def __init__(
@@ -62,8 +62,7 @@ class AudioTrack:
         self._next_input: int | None = None
         self._next_output = 0
         self.frames = 0
-        self.jumps = 0
-        self.end_seconds = 0.0
+        self.end_seconds = self.gap_seconds = 0.0
 
     @property
     def done(self) -> bool:
@@ -103,8 +102,11 @@ class AudioTrack:
             return stamped if seconds <= self._latest_seconds else 0
         if abs(stamped - self._next_input) <= _JITTER_SECONDS * rate:
             return self._next_input
-        self.jumps += 1
-        return stamped if 0 <= seconds <= self._latest_seconds else self._next_input
+        if not 0 <= seconds <= self._latest_seconds:
+            return self._next_input
+        first, end = self._first / self._rate, math.inf if self._end is None else self._end / self._rate
+        self.gap_seconds += max(0.0, min(stamped / rate, end) - max(self.end_seconds, first))
+        return stamped
 
     def _restart(self, frame: Any, start: int) -> None:
         """Begin a new run of the resampler at an input sample that falls exactly on an output sample."""

@@ -134,7 +134,7 @@ class VisionStream(RollingStream, ABC):
         """Take the next sampled frame.
 
         Args:
-            image: `(H, W, 3)` RGB.
+            image: `(H, W, 3)` RGB; a torch tensor where the extractor's `frames_device` names a device.
             indices: the instants `k / frames_per_second` at which this frame is shown; more than one where the
                 video shows a frame for longer than a sampling period.
         """
@@ -187,6 +187,15 @@ class VisionExtractor(Extractor):
     listens_at_hz: int | None = None
     before_seconds: float = 0.0
     after_seconds: float = 0.0
+
+    @property
+    def frames_device(self) -> str | None:
+        """The torch device on which its streams want frames, as uint8 tensors; None is NumPy arrays in memory.
+
+        Frames of videos come as asked for, straight from the GPU's decoder where that is on the same device; still
+        images always come as arrays.
+        """
+        return None
 
     @abstractmethod
     def stream(self) -> VisionStream:

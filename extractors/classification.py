@@ -50,23 +50,9 @@ class Classifier:
         import torch
 
         self._torch, self._name, self._labels = torch, source.name, labels
-        self.device = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        with pretrained.without_load_report():
-            try:
-                model, told = pretrained.load(
-                    "weights", kind, source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-                )
-            except ToolError:
-                raise
-            except RuntimeError as error:  # sizes that do not fit
-                reason = " ".join(str(error).split())[:300]
-                raise ToolError(f"{source.name}: its weights do not fit its config.json ({reason})") from error
-        if told["missing_keys"]:
-            raise ToolError(
-                f"{source.name}: its weights lack {', '.join(sorted(told['missing_keys'])[:5])}, which would be "
-                "random: give a checkpoint that holds the whole classifier"
-            )
-        self.model = model.eval().to(self.device)
+        self.device = pretrained.chosen_device(device)
+        model = pretrained.load_weights(kind, source, advice="give a checkpoint that holds the whole classifier")
+        self.model = model.to(self.device)
         self._independent = getattr(model.config, "problem_type", None) == "multi_label_classification"
 
     def probabilities(self, inputs: Mapping[str, Any]) -> NDArray[np.float32]:

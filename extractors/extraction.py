@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from extractors.audio_track import BLOCK_SECONDS, AudioTrack, AudioTracks, Push
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
+from extractors.decoding import CPU, check_device, choose_device
+from extractors.device_frames import DeviceFrames
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
 from extractors.overlap import OverlappedStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
 _BREAK_SECONDS = 0.5
@@ -37,12 +39,14 @@ class Extraction:
         missing: why, in plain words, by modality; only modalities without any step are here.
         duration_seconds: how much of the media the clip covers; 0 for still images, which have no time.
         notes: what the user should know, such as that the file breaks off.
+        fallback: why frames were decoded on the CPU where a GPU was to do it, or ""; the notes tell it as well.
     """
 
     sequences: dict[str, FeatureSequence]
     missing: dict[str, str]
     duration_seconds: float
     notes: tuple[str, ...] = ()
+    fallback: str = ""
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}: {seq!r}" for name, seq in self.sequences.items())
@@ -56,6 +60,7 @@ def extract(
     transcript: Transcript | str | None = None,
     start_seconds: float | None = None,
     end_seconds: float | None = None,
+    device: str = "auto",
 ) -> Extraction:
     """Extract the features of a clip, reading its file once.
 
@@ -73,12 +78,16 @@ def extract(
             clip.
         start_seconds: where the clip starts; None is the beginning.
         end_seconds: where it ends; None is the end. An end beyond the file's is the file's, with a note.
+        device: where frames are decoded: `"cpu"`; `"cuda"` or `"cuda:N"`, the GPU's decoder; `"auto"` is the GPU where
+            the extractor wants its frames there, else the CPU. It changes no number: see `extractors.decoding`. What
+            the GPU cannot decode the CPU does, with a note.
 
     Raises:
         MediaError: the file cannot be used, nothing in it can be decoded, it ends before `start_seconds`, a segment of
             a still image is asked for, or one of several files is no still image.
-        ValueError: a modality does not fit its extractor, or the times are out of order.
-        ToolError: an extractor needs something that is not installed.
+        ValueError: a modality does not fit its extractor, the times are out of order, or `device` is no name of one.
+        ToolError: an extractor needs something that is not installed, or `device` names a CUDA device and there is
+            none.
     """
     start, end = _checked_span(start_seconds, end_seconds)
     check_modalities(extractors)
@@ -89,9 +98,22 @@ def extract(
             raise MediaError(f"{images[0]}: a still image has no segments: leave start and end out")
         return _of_images(images, extractors, Transcript.of(transcript))
     assert isinstance(path, str | Path)
-    with MediaFile(path) as media:
+    with open_media(path, extractors, device) as media:
         clip = ClipPass(media, extractors, start, end)
         return clip.extract(Transcript.of(transcript))
+
+
+def open_media(path: str | Path, extractors: Mapping[str, Extractor], device: str) -> MediaFile:
+    """Open a file for these extractors; see `extract` for `device` and what is raised."""
+    chosen, fallback = decoder_for(extractors, device)
+    return MediaFile(path, device=chosen, fallback=fallback)
+
+
+def decoder_for(extractors: Mapping[str, Extractor], device: str) -> tuple[str, str]:
+    """Where to decode frames for these extractors, and why not on a GPU; see `extractors.decoding.choose_device`."""
+    check_device(device)
+    watcher = next((one for one in extractors.values() if isinstance(one, VisionExtractor)), None)
+    return (CPU, "") if watcher is None else choose_device(device, watcher.frames_device)
 
 
 def extract_texts(extractor: TextExtractor, transcripts: Sequence[str | None]) -> Iterator[FeatureSequence]:
@@ -114,6 +136,7 @@ class ClipPass:
         self._start, self._end = start, end
         self._missing: dict[str, str] = {}
         self._notes: list[str] = []
+        self._fallback = ""
         self._streams: dict[str, AudioStream | VisionStream] = {}
         self._clocks: list[Clock] = []
         self._tracks: list[AudioTrack] = []
@@ -129,7 +152,8 @@ class ClipPass:
             sequences = {name: self._finish(name, transcript, end) for name in self._extractors}
         finally:
             self.close()
-        return Extraction(sequences, self._missing, max(0.0, end - self._start), tuple(self._notes))
+        lasts = max(0.0, end - self._start)
+        return Extraction(sequences, self._missing, lasts, tuple(self._notes), self._fallback)
 
     def close(self) -> None:
         """Free what the streams hold."""
@@ -211,14 +235,17 @@ class ClipPass:
             stream.push(image, indices)
             self._after_push(clock, (indices[-1] + 1) / rate)
 
+        side, aspect, device = extractor.max_side_pixels, self._media.pixel_aspect, extractor.frames_device
+        codec = self._media.info.video.codec if self._media.info.video is not None else ""
         self._frames = FrameSampler(
             rate,
-            extractor.max_side_pixels,
+            side,
             push,
-            first_index=max(0, math.ceil(start * rate - 0.5)),
-            end_index=None if math.isinf(end) else math.ceil(end * rate - 0.5),
+            first_index=max(0, first_step(start, rate)),
+            end_index=None if math.isinf(end) else first_step(end, rate),
             latest_seconds=self._media.latest_seconds,
-            aspect=self._media.pixel_aspect,
+            aspect=aspect,
+            convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
         )
 
     def _prepare_listening(self, name: str, stream: VisionStream, rate: int, start: float, end: float) -> None:
@@ -239,13 +266,18 @@ class ClipPass:
         """Run the decode pass; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
-        report = self._media.decode(self._audio, self._frames, start_seconds=self._read_from)
+        report = self._media.decode(
+            self._audio,
+            self._frames,
+            start_seconds=self._read_from,
+            pictures_from=None if self._frames is None else self._frames.first_seconds,
+        )
         for name, extractor in self._extractors.items():
             feed = self._audio if isinstance(extractor, AudioExtractor) else self._frames
-            if name in self._streams and feed is not None and not feed.frames:
+            if name in self._streams and feed is not None and not (feed.frames or feed.done):
                 self._missing[name] = f"the {_KIND[feed.__class__]} stream could not be decoded"
         feeds = [feed for feed in (self._audio, self._frames) if feed is not None]
-        if not any(feed.frames for feed in feeds):
+        if not any(feed.frames or feed.done for feed in feeds):  # a clip may be too short to want a single frame
             raise MediaError(
                 f"{self._media.path}: opened, but nothing in it could be decoded ({report.decode_errors} broken packets"
                 f"{', ' + report.broke_off if report.broke_off else ''}); allowed are complete media files: if it was "
@@ -261,6 +293,9 @@ class ClipPass:
 
     def _note(self, report: DecodeReport) -> None:
         info = self._media.info
+        self._fallback = report.fallback
+        if report.fallback:
+            self._notes.append(f"frames were decoded on the CPU: {report.fallback}")
         if report.complete:
             for kind, feed, stream in (("audio", self._audio, info.audio), ("video", self._frames, info.video)):
                 announced = (stream and stream.duration_seconds) or info.duration_seconds
@@ -274,6 +309,8 @@ class ClipPass:
             self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
         if report.decode_errors:
             self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+        if gap := max((track.gap_seconds for track in self._tracks), default=0.0):
+            self._notes.append(f"{gap:.1f} s of sound are missing in between and count as silence")
         if self._frames is not None and self._frames.corrupt:
             self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
         if self._frames is not None and self._frames.misplaced:

@@ -16,9 +16,27 @@ HOLD_SECONDS = 10.0
 
 PushFrame = Callable[[NDArray[np.uint8], Sequence[int]], None]
 
+# Of a frame on a GPU, by the format that it has there: what a decoder on the CPU gives.
+_PLANAR = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p016le": "yuv420p12le"}
+
+
+def upright_size(width: int, height: int, max_side_pixels: int, aspect: float) -> tuple[int, int]:
+    """Width and height of a frame, before it is turned, with square pixels and scaled down to fit.
+
+    Example:
+        >>> upright_size(720, 576, 512, 16 / 15)
+        (512, 384)
+    """
+    wide, high = width * max(aspect, 1.0), height * max(1.0 / aspect, 1.0)
+    scale = min(1.0, max_side_pixels / max(wide, high))
+    return max(1, round(wide * scale)), max(1, round(high * scale))
+
 
 class UprightFrames:
     """Turns decoded frames into pictures as they are meant to be seen: upright, with square pixels, in RGB.
+
+    A frame that a GPU decoded is fetched into memory first, as the planes that a decoder on the CPU gives: swscale then
+    makes the same picture of it, to the last bit.
 
     Args:
         max_side_pixels: frames are scaled down by area to fit; never up.
@@ -35,13 +53,18 @@ class UprightFrames:
 
         if self._reformatter is None:
             self._reformatter = av.video.reformatter.VideoReformatter()
-        width, height = frame.width * max(self._aspect, 1.0), frame.height * max(1.0 / self._aspect, 1.0)
-        scale = min(1.0, self._side / max(width, height))
-        rgb = self._reformatter.reformat(
-            frame, max(1, round(width * scale)), max(1, round(height * scale)), "rgb24", interpolation="AREA"
-        ).to_ndarray()
+        size = upright_size(frame.width, frame.height, self._side, self._aspect)
+        rgb = self._reformatter.reformat(in_memory(frame), *size, "rgb24", interpolation="AREA").to_ndarray()
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(rgb, turns)) if turns else rgb
+
+
+def in_memory(frame: Any) -> Any:
+    """An `av.VideoFrame` as a decoder on the CPU gives it: itself, or what a GPU decoded, fetched."""
+    on_device = frame.sw_format
+    if on_device is None:
+        return frame
+    return frame.reformat(format=_PLANAR.get(on_device.name, on_device.name))
 
 
 class FrameSampler:
@@ -61,6 +84,7 @@ class FrameSampler:
         end_index: int | None = None,
         latest_seconds: float = math.inf,
         aspect: float = 1.0,
+        convert: Callable[[Any], Any] | None = None,
     ) -> None:
         """Prepare for one clip.
 
@@ -72,11 +96,12 @@ class FrameSampler:
             end_index: `k` after the last wanted; None is the end of the stream.
             latest_seconds: a timestamp beyond this is a mistake in the file; such a frame is left out.
             aspect: width of a pixel over its height.
+            convert: makes of an `av.VideoFrame` what is pushed; None is `UprightFrames.convert`.
         """
         self._rate, self._push = frames_per_second, push
-        self._next, self._end = first_index, end_index
+        self._first, self._next, self._end = first_index, first_index, end_index
         self._latest_seconds = latest_seconds
-        self._upright = UprightFrames(max_side_pixels, aspect)
+        self._convert = convert or UprightFrames(max_side_pixels, aspect).convert
         self._shown: Any = None
         self._shown_seconds = 0.0
         self._usual_seconds = 1.0 / frames_per_second
@@ -84,12 +109,17 @@ class FrameSampler:
         self.sampled = 0
         self.corrupt = 0
         self.misplaced = 0
-        self.end_seconds = 0.0
+        self.first_seconds, self.end_seconds = first_index / frames_per_second, 0.0
 
     @property
     def done(self) -> bool:
         """Whether every wanted instant has been dealt with."""
         return self._end is not None and self._next >= self._end
+
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether a frame that is shown from here to there is one to sample; if not, feeding it changes nothing."""
+        first, after = self._index(start_seconds), self._index(end_seconds)
+        return max(first, self._first) < (after if self._end is None else min(after, self._end))
 
     def feed(self, frame: Any, seconds: float | None) -> None:
         """Take a decoded `av.VideoFrame` shown from `seconds` on the media's clock (None where unknown)."""
@@ -121,11 +151,14 @@ class FrameSampler:
 
     def _show_until(self, seconds: float) -> None:
         """Sample the frame on screen at each wanted instant before `seconds`."""
-        first = math.ceil((self._shown_seconds - _ROUNDING_SECONDS) * self._rate)
-        after = math.ceil((seconds - _ROUNDING_SECONDS) * self._rate)
+        first, after = self._index(self._shown_seconds), self._index(seconds)
         held = math.ceil((self._shown_seconds + HOLD_SECONDS) * self._rate)
         wanted = range(max(first, self._next), min(after, held, after if self._end is None else self._end))
         if wanted:
-            self._push(self._upright.convert(self._shown), wanted)
+            self._push(self._convert(self._shown), wanted)
             self.sampled += len(wanted)
         self._next = max(self._next, after)
+
+    def _index(self, seconds: float) -> int:
+        """The first `k` at which a frame can be on screen that is shown from here."""
+        return math.ceil((seconds - _ROUNDING_SECONDS) * self._rate)

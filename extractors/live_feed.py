@@ -276,7 +276,14 @@ class LiveMedia:
         """Whether nothing follows, in this run or another."""
         return self._feed.buffer.over
 
-    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+    def decode(
+        self,
+        audio: Feed | None,
+        frames: Feed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
+    ) -> DecodeReport:
         """Feed the run's frames as they come, until it ends."""
         feeds: dict[str, Feed | None] = {"audio": audio, "video": frames}
         while (one := self._feed.buffer.take(self._run)) is not None:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from extractors.audio_track import PREROLL_SECONDS
+from extractors.decoding import (
+    CPU,
+    HARDWARE_THREADS,
+    ON_DEVICE,
+    accelerator,
+    cuda_context,
+    device_number,
+    ffmpeg_log,
+    why_no_hardware,
+)
 from extractors.errors import MediaError
+from extractors.keyframes import FromKeyframe
 from extractors.still_image import STILL_IMAGES_IN_WORDS
+from extractors.unseen import UnseenFrames
 
 # Demuxers whose files are self-contained. Playlists and manifests (hls, dash, concat, ...) name other files, so that a
 # hostile one could make the reader open them; they are not here.
@@ -21,10 +33,11 @@ ALLOWED_FORMATS = (
     "mpegvideo", "m4v", "h264", "hevc", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "au", "amr", "nut",
 )  # fmt: skip
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "wav", "w64", "flac", "nut"}
-_ALLOWED_IN_WORDS = (
+ALLOWED_IN_WORDS = (
     "allowed are self-contained audio or video files (MP4, MOV, MKV, WebM, AVI, WAV, FLAC, MP3, OGG, ...) and "
     f"{STILL_IMAGES_IN_WORDS}"
 )
+"""How messages name what can be read."""
 _SLACK_SECONDS = 30.0
 _MICROSECONDS = 1_000_000
 
@@ -66,9 +79,12 @@ class MediaInfo:
 
 
 class Feed(Protocol):
-    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameSampler`."""
+    """What a decode pass gives decoded frames to, such as `AudioTrack` and `FrameFeed`s."""
 
-    end_seconds: float
+    @property
+    def end_seconds(self) -> float:
+        """Where what it was given ends."""
+        ...
 
     @property
     def done(self) -> bool:
@@ -84,6 +100,14 @@ class Feed(Protocol):
         ...
 
 
+class FrameFeed(Feed, Protocol):
+    """What takes pictures, such as `FrameSampler`."""
+
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """Whether a frame that is shown from here to there is looked at."""
+        ...
+
+
 @dataclass(frozen=True)
 class DecodeReport:
     """How a decode pass went.
@@ -93,12 +117,14 @@ class DecodeReport:
         complete: whether the file was read to its end.
         decode_errors: packets that could not be decoded.
         broke_off: what stopped the reading before the end, or "".
+        fallback: why frames were decoded on the CPU though a GPU was to do it, or "".
     """
 
     end_seconds: float
     complete: bool
     decode_errors: int
     broke_off: str
+    fallback: str = ""
 
 
 class Media(Protocol):
@@ -116,7 +142,12 @@ class Media(Protocol):
     def measure_seconds(self) -> float: ...  # noqa: D102
 
     def decode(  # noqa: D102
-        self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0
+        self,
+        audio: Feed | None,
+        frames: FrameFeed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
     ) -> DecodeReport: ...
 
 
@@ -128,21 +159,27 @@ class MediaFile:
 
     Args:
         path: the file.
+        device: where frames are decoded: `"cpu"`; `"cuda"` or `"cuda:N"` for that GPU's decoder, whose frames stay on
+            the device until somebody converts them. What the GPU cannot decode the CPU does, and
+            `DecodeReport.fallback` says so. Sound is always decoded on the CPU.
+        fallback: why it is the CPU's turn although another device was wanted, for that report.
 
     Raises:
         MediaError: no such file, not a regular file, empty, not media, of a refused kind, or broken beyond reading.
+        ValueError: `device` is neither the CPU nor a CUDA device.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, device: str = CPU, fallback: str = "") -> None:
         self.path = checked_file(Path(path))
-        self._container = _open(self.path)
+        self._device, self._fallback = device, fallback
+        self._container = self._open()
         self._origin = (self._container.start_time or 0) / _MICROSECONDS
         self._audio = self._container.streams.best("audio")
         best = self._container.streams.best("video")
-        self._video = None if is_cover(best) else best
+        self._video: Any = None if is_cover(best) else best
         if self._audio is None and self._video is None:
             self.close()
-            raise MediaError(f"{self.path}: holds neither sound nor picture; {_ALLOWED_IN_WORDS}")
+            raise MediaError(f"{self.path}: holds neither sound nor picture; {ALLOWED_IN_WORDS}")
         self.info = MediaInfo(
             self._container.duration / _MICROSECONDS if self._container.duration else None,
             stream_info(self._audio),
@@ -155,6 +192,11 @@ class MediaFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    @property
+    def device(self) -> str:
+        """Where frames are decoded, as far as is known before the first; see `DecodeReport.fallback`."""
+        return self._device
 
     @property
     def container(self) -> Any:
@@ -176,28 +218,75 @@ class MediaFile:
         """Width of a pixel over its height."""
         return pixel_aspect(self._video)
 
-    def decode(self, audio: Feed | None, frames: Feed | None, *, start_seconds: float = 0.0) -> DecodeReport:
+    def decode(
+        self,
+        audio: Feed | None,
+        frames: FrameFeed | None,
+        *,
+        start_seconds: float = 0.0,
+        pictures_from: float | None = None,
+    ) -> DecodeReport:
         """Read the file once, feeding the sound and the frames; in memory is never more than a few seconds.
 
-        Packets that cannot be decoded are left out and counted; if the reading breaks off, what came before stands.
+        Frames that are not looked at are not all decoded, see `UnseenFrames`. Packets that cannot be decoded are left
+        out and counted; if the reading breaks off, what came before stands.
 
         Args:
             audio: where sound goes; None where it is not wanted or not there.
             frames: where frames go; None where they are not wanted or not there.
             start_seconds: nothing before this is wanted, so that reading may begin at a keyframe shortly before.
+            pictures_from: no picture that ends before this is wanted, though sound is: the first one decoded is the
+                last keyframe before it, in formats whose keyframes can be trusted.
         """
         feeds = [
             (stream, feed)
             for stream, feed in ((self._audio, audio), (self._video, frames))
-            if stream is not None and feed is not None and stream.codec_context is not None
+            if stream is not None and feed is not None and stream.codec_context is not None and not feed.done
         ]
         if not feeds:
-            return DecodeReport(self.info.duration_seconds or 0.0, True, 0, "")
+            return DecodeReport(self.info.duration_seconds or math.inf, False, 0, "")
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
+            if stream is self._video and self._device != CPU:
+                stream.codec_context.thread_count = HARDWARE_THREADS
         self._seek(start_seconds)
-        report = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin)
-        return report.run([s for s, _ in feeds])
+        # AVI says when a picture is decoded, not when it is shown; FFmpeg's guess at the latter is wrong for B-frames.
+        shown = "avi" not in self.info.formats
+        sieves: list[FromKeyframe | UnseenFrames] = []
+        if self._video is not None and frames is not None and shown:
+            if pictures_from is not None and self._may_seek:
+                sieves.append(FromKeyframe(self._video.index, pictures_from + self._origin))
+            if self._device == CPU and UnseenFrames.can(self._video):  # NVDEC: not tried yet
+                sieves.append(UnseenFrames(self._video, frames.wants, self._origin))
+        run = _Pass(self._container, {s.index: f for s, f in feeds}, self._origin, sieves, shown=shown)
+        report = run.run([s for s, _ in feeds])
+        return replace(report, fallback=self._why_on_cpu(run.formats))
+
+    def _open(self) -> Any:
+        """Open the file for decoding on the device, or on the CPU where that fails for the device's sake."""
+        if self._device == CPU:
+            return _open(self.path)
+        number = device_number(self._device)
+        with ffmpeg_log() as said:
+            try:
+                with cuda_context(number) as options:
+                    return _open(self.path, accelerator(number, options))
+            except (MediaError, RuntimeError) as error:
+                problem = error.__cause__ or error
+        container = _open(self.path)
+        reason = "; ".join(said) or problem
+        self._device, self._fallback = CPU, f"FFmpeg could not open the GPU's decoder ({reason})"
+        return container
+
+    def _why_on_cpu(self, formats: Mapping[int, str]) -> str:
+        """Why the frames decoded first are not on the device that they were wanted on."""
+        found = "" if self._video is None else formats.get(self._video.index, "")
+        if self._device == CPU or found in ("", ON_DEVICE):
+            return self._fallback
+        return why_no_hardware(self._video) or (
+            f"the GPU or its driver cannot decode this kind of {self._video.codec_context.codec.name} ({found}, "
+            f"{self._video.codec_context.width} × {self._video.codec_context.height})"
+        )
 
     def measure_seconds(self, *, announced: bool = True) -> float:
         """How long the file is, without decoding it; it cannot be decoded from the start afterwards.
@@ -220,10 +309,14 @@ class MediaFile:
                     unstamped[packet.stream_index] = unstamped.get(packet.stream_index, 0.0) + length
         return end + max(unstamped.values(), default=0.0)
 
+    @property
+    def _may_seek(self) -> bool:
+        return bool(_SEEKABLE & set(self.info.formats))
+
     def _seek(self, start_seconds: float) -> None:
         """Go to a keyframe before `start_seconds`, in formats whose index can be trusted; others are read through."""
         target = start_seconds - PREROLL_SECONDS - 0.3
-        if target <= 0 or not _SEEKABLE & set(self.info.formats):
+        if target <= 0 or not self._may_seek:
             return
         with suppress(_ffmpeg_error()):
             self._container.seek(int((target + self._origin) * _MICROSECONDS), backward=True)
@@ -232,15 +325,29 @@ class MediaFile:
 class _Pass:
     """One run through the packets."""
 
-    def __init__(self, container: Any, feeds: dict[int, Feed], origin: float) -> None:
-        self._container, self._feeds, self._origin = container, feeds, origin
+    def __init__(
+        self,
+        container: Any,
+        feeds: dict[int, Feed],
+        origin: float,
+        sieves: Sequence[FromKeyframe | UnseenFrames],
+        *,
+        shown: bool,
+    ) -> None:
+        self._container, self._feeds, self._origin, self._sieves = container, feeds, origin, sieves
+        self._clock = "pts" if shown else "dts"
         self._errors = 0
         self._broke_off = ""
+        self.formats: dict[int, str] = {}
+        """The format of the first frame of each stream."""
 
     def run(self, streams: list[Any]) -> DecodeReport:
         error = _ffmpeg_error()
         complete = True
-        for packet in self._packets(streams):
+        packets = self._packets(streams)
+        for sieve in self._sieves:
+            packets = sieve.of(packets)
+        for packet in packets:
             if self._feeds[packet.stream.index].done:  # the other one needs more after the clip
                 continue
             try:
@@ -266,10 +373,12 @@ class _Pass:
             self._broke_off = str(getattr(problem, "strerror", None) or problem)
 
     def _feed(self, index: int, decoded: list[Any]) -> None:
+        if decoded and index not in self.formats:
+            self.formats[index] = decoded[0].format.name
         for frame in decoded:
             seconds = None
-            if frame.pts is not None and frame.time_base is not None:
-                seconds = float(frame.pts * frame.time_base) - self._origin
+            if (stamp := getattr(frame, self._clock)) is not None and frame.time_base is not None:
+                seconds = float(stamp * frame.time_base) - self._origin
             self._feeds[index].feed(frame, seconds)
 
 
@@ -290,32 +399,35 @@ def checked_file(path: Path) -> Path:
         status = path.stat()
     except OSError as error:
         raise MediaError(
-            f"{path}: {error.strerror or error}; {_ALLOWED_IN_WORDS}: check the path and its permissions"
+            f"{path}: {error.strerror or error}; {ALLOWED_IN_WORDS}: check the path and its permissions"
         ) from error
     if stat.S_ISDIR(status.st_mode):
-        raise MediaError(f"{path}: is a directory; {_ALLOWED_IN_WORDS}: give the files in it one by one")
+        raise MediaError(f"{path}: is a directory; {ALLOWED_IN_WORDS}: give the files in it one by one")
     if not stat.S_ISREG(status.st_mode):
-        raise MediaError(f"{path}: is not a regular file; {_ALLOWED_IN_WORDS}: save the media to a file first")
+        raise MediaError(f"{path}: is not a regular file; {ALLOWED_IN_WORDS}: save the media to a file first")
     if status.st_size == 0:
-        raise MediaError(f"{path}: is empty (0 bytes); {_ALLOWED_IN_WORDS}: copy or record it again")
+        raise MediaError(f"{path}: is empty (0 bytes); {ALLOWED_IN_WORDS}: copy or record it again")
     return path
 
 
-def _open(path: Path) -> Any:
+def _open(path: Path, hardware: Any = None) -> Any:
     import av
 
-    av.logging.set_level(None)
+    if hardware is None:  # else what FFmpeg says is listened to
+        av.logging.set_level(None)
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(ALLOWED_FORMATS)}
     try:
-        return av.open(f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore")
+        return av.open(
+            f"file:{path.resolve()}", mode="r", container_options=options, metadata_errors="ignore", hwaccel=hardware
+        )
     except PermissionError as error:
         raise MediaError(
-            f"{path}: not readable ({error.strerror}); {_ALLOWED_IN_WORDS}: check its permissions"
+            f"{path}: not readable ({error.strerror}); {ALLOWED_IN_WORDS}: check its permissions"
         ) from error
     except (av.error.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise MediaError(
-            f"{path}: not readable as media ({reason}); {_ALLOWED_IN_WORDS}, complete to their end, no playlists: "
+            f"{path}: not readable as media ({reason}); {ALLOWED_IN_WORDS}, complete to their end, no playlists: "
             "if it plays elsewhere, convert it to MP4; if it was cut off while being copied or recorded, get it again"
         ) from error
 
@@ -341,4 +453,6 @@ def stream_info(stream: Any) -> StreamInfo | None:
     announced = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
     about = {"pixel_format": "pix_fmt", "sample_rate_hz": "sample_rate", "channels": "channels"}
     found = {name: value for name, own in about.items() if (value := getattr(context, own, None))}
+    if found.get("pixel_format") == ON_DEVICE:  # where its frames will lie, and nothing that the file announces
+        del found["pixel_format"]
     return StreamInfo(context.name if context is not None else "", announced, **found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +21,7 @@ _WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 _FILES = (
     "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json",
     "merges.txt", "special_tokens_map.json", "added_tokens.json", "spiece.model", "sentencepiece.bpe.model",
-    "preprocessor_config.json", "processor_config.json", "generation_config.json",
+    "preprocessor_config.json", "video_preprocessor_config.json", "processor_config.json", "generation_config.json",
 )  # fmt: skip
 _PACKAGE = "package:"
 
@@ -116,6 +116,52 @@ def load(what: str, kind: str, source: Source, **options: Any) -> Any:
             "model.safetensors (weights in pickle files are never loaded) and the files of the tokenizer or "
             "preprocessor: put them in one folder and give its path as model"
         ) from error
+
+
+def load_weights(
+    kind: str,
+    source: Source,
+    *,
+    advice: str = "give a checkpoint that holds them",
+    unused: Callable[[str], bool] = lambda key: False,
+    **options: Any,
+) -> Any:
+    """Load a model in single precision for use, not training; a checkpoint must hold all that is used of it.
+
+    Args:
+        kind: the class of `transformers` that loads it.
+        source: where it is.
+        advice: what to do about weights that are not there, for the error.
+        unused: whether nothing is computed with the weight of this name, which may then be missing.
+        options: of its `from_pretrained`.
+
+    Raises:
+        ToolError: transformers is missing, the weights cannot be had or do not fit the configuration, or some are
+            missing: transformers would leave them random.
+    """
+    import torch
+
+    with without_load_report():
+        try:
+            model, told = load(
+                "weights", kind, source, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **options
+            )
+        except ToolError:
+            raise
+        except RuntimeError as error:  # sizes that do not fit
+            reason = " ".join(str(error).split())[:300]
+            raise ToolError(f"{source.name}: its weights do not fit its config.json ({reason})") from error
+    missing = sorted(key for key in told["missing_keys"] if not unused(key))
+    if missing:
+        raise ToolError(f"{source.name}: its weights lack {', '.join(missing[:5])}, which would be random: {advice}")
+    return model.eval()
+
+
+def chosen_device(device: str) -> str:
+    """The torch device that `device` means: `"auto"` is CUDA where there is one."""
+    import torch
+
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
 @contextmanager

@@ -21,9 +21,11 @@ _BUILTIN = {
     "facial.facemesh": "extractors.facial.facemesh:FaceMesh",
     "facial.transformers": "extractors.facial.transformer:TransformerFace",
     "facial.classifier": "extractors.facial.classifier:FaceClassifier",
+    "facial.video_transformers": "extractors.facial.video_transformer:TransformerFaceVideo",
     "vision.colour": "extractors.vision.colour:Colour",
     "vision.pixels": "extractors.vision.pixels:Pixels",
     "vision.transformers": "extractors.vision.transformer:TransformerVision",
+    "vision.video_transformers": "extractors.vision.video_transformer:TransformerVideo",
     "text.characters": "extractors.text.characters:CharacterNgrams",
     "text.lexical": "extractors.text.lexical:Lexical",
     "text.tokens": "extractors.text.tokens:TextTokens",
@@ -75,6 +77,20 @@ def build(name: str, **parameters: Any) -> Extractor:
     return kind(**parameters)
 
 
+def placement(name: str, device: str) -> dict[str, str]:
+    """The argument that puts an extractor on a device; none for `"auto"` and where it takes none.
+
+    Args:
+        name: see `build`.
+        device: of torch.
+
+    Example:
+        >>> placement("vision.transformers", "cuda"), placement("facial.facemesh", "cuda")
+        ({'device': 'cuda'}, {})
+    """
+    return {"device": device} if device != "auto" and "device" in parameters_of(name) else {}
+
+
 def parameters_of(name: str) -> tuple[str, ...]:
     """The keyword arguments that an extractor takes.
 
@@ -96,7 +112,8 @@ def rebuild(spec: ExtractorSpec, **hints: Any) -> Extractor:
 
     Args:
         spec: what a bundle or a feature store holds.
-        hints: replacements for the spec's `hints`, such as the folder to which weights have moved.
+        hints: replacements for the spec's `hints`, such as the folder to which weights have moved; and arguments that
+            are in no spec, such as those of `placement`.
 
     Raises:
         ValueError: the spec names an extractor or a parameter that does not exist here, or weights other than its own.

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, Extractor, VisionExtractor, VisionStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 
 def rolling(extractor: Extractor) -> Extractor:
@@ -125,14 +125,14 @@ class _PictureStream(VisionStream):
         """See `RollingStream.window`; the frames are those that `extract` gives for a segment."""
         own = self._extractor
         around = max(0.0, start_seconds - own.before_seconds), min(end_seconds, 1e9) + own.after_seconds
-        first, after = (math.ceil(at * own.frames_per_second - 0.5) for at in around)
+        first, after = (first_step(at, own.frames_per_second) for at in around)
         sequence, reason = self._play(first, after, (start_seconds, end_seconds))
         sequence = sequence.between(start_seconds, end_seconds)
         return sequence, "" if len(sequence) else reason
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         self._frames = [(image, indices) for image, indices in self._frames if indices[-1] >= first]
         if self._extractor.listens_at_hz is not None:
             keep_from = before_seconds * self._extractor.listens_at_hz

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+SLACK_SECONDS = 1e-7
+"""Times nearer to each other than this are the same: 31.3 and the middle of 31.2 and 31.4 differ in the last bit."""
+
+
+def first_step(seconds: float, rate: float) -> int:
+    """The first `k` with its middle, `(k + 0.5) / rate`, at a time or after it: where `FeatureSequence.between` cuts.
+
+    Example:
+        >>> first_step(31.3, 5.0), first_step(31.31, 5.0)
+        (156, 157)
+    """
+    return math.ceil((seconds - SLACK_SECONDS) * rate - 0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +84,7 @@ class FeatureSequence:
 
     def between(self, start_seconds: float, end_seconds: float) -> FeatureSequence:
         """The steps whose middle lies in `[start_seconds, end_seconds)`."""
-        middle = self.times.mean(axis=1)
+        middle = self.times.mean(axis=1) + SLACK_SECONDS
         keep = (middle >= start_seconds) & (middle < end_seconds)
         return FeatureSequence(self.values[keep], self.times[keep], self.names)
 

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from extractors.base import AudioExtractor, Extractor, TextExtractor, VisionExtractor, VisionStream
-from extractors.extraction import ClipPass, Clock, Extraction, check_modalities, extract, no_words
+from extractors.extraction import (
+    ClipPass,
+    Clock,
+    Extraction,
+    check_modalities,
+    decoder_for,
+    extract,
+    no_words,
+    open_media,
+)
 from extractors.media import Media, MediaFile
 from extractors.transcript import Transcript
 
@@ -145,12 +154,14 @@ class WindowReader(WindowSink):
         extractors: Mapping[str, Extractor],
         spans: Iterable[Span],
         transcript: Transcript | str | None,
+        device: str = "auto",
     ) -> None:
         super().__init__(extractors, spans, transcript)
-        self._path = Path(path)
+        self._path, self._device = Path(path), device
         self._queue: queue.Queue[Window | BaseException | None] = queue.Queue(_WAITING_WINDOWS)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        decoder_for(extractors, device)  # what cannot be is known before the loop
         with MediaFile(self._path) as media:
             self.announced_seconds = media.info.duration_seconds
 
@@ -178,8 +189,8 @@ class WindowReader(WindowSink):
 
     def _work(self) -> None:
         try:
-            with MediaFile(self._path) as media:
-                rolling = {k: e for k, e in self.extractors.items() if _rolls(e)}
+            rolling = {k: e for k, e in self.extractors.items() if _rolls(e)}
+            with open_media(self._path, rolling, self._device) as media:
                 found = RollingPass(media, rolling, self)
                 try:
                     found.read()
@@ -206,7 +217,7 @@ class WindowReader(WindowSink):
         others = {k: e for k, e in self.extractors.items() if not _rolls(e) and not isinstance(e, TextExtractor)}
         if not others:
             return None
-        return extract(self._path, others, start_seconds=span[0], end_seconds=span[1])
+        return extract(self._path, others, start_seconds=span[0], end_seconds=span[1], device=self._device)
 
 
 class _StoppedError(Exception):
@@ -321,6 +332,7 @@ def extract_windows(
     spans: Iterable[Span] | Sliding,
     *,
     transcript: Transcript | str | None = None,
+    device: str = "auto",
 ) -> WindowReader:
     """Extract many stretches of one file while it is decoded once.
 
@@ -334,17 +346,20 @@ def extract_windows(
         spans: start and end in seconds, by start; they may overlap. `Sliding` covers the file. A span beyond the end
             of the media gives a window in which every modality is missing.
         transcript: what is said; segments' times are on the media's clock.
+        device: where frames are decoded; see `extractors.extract`.
 
     Raises:
         MediaError: the file cannot be used; raised here or by the loop.
-        ValueError: a modality does not fit its extractor; in the loop: spans out of order.
+        ToolError: `device` names a CUDA device and there is none.
+        ValueError: a modality does not fit its extractor, or `device` is no name of one; in the loop: spans out of
+            order.
 
     Example:
         >>> import itertools
         >>> list(itertools.islice(Sliding(10.0, 5.0), 3))
         [(0.0, 10.0), (5.0, 15.0), (10.0, 20.0)]
     """
-    return WindowReader(path, extractors, spans, transcript)
+    return WindowReader(path, extractors, spans, transcript, device)
 
 
 def _rolls(extractor: Extractor) -> bool:

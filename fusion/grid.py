@@ -49,8 +49,8 @@ def shared_steps(inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySe
         >>> shared_steps({"a": ModalitySequence.pad([text]), "b": ModalitySequence.pad([none])})["b"].mask
         tensor([[False, False]])
     """
-    steps = max(sequence.mask.shape[1] for sequence in inputs.values())
-    padded = {key: _padded(sequence, steps) for key, sequence in inputs.items()}
+    padded = padded_alike(inputs)
+    steps = next(iter(padded.values())).mask.shape[1]
     places = torch.arange(1, steps + 1, device=next(iter(padded.values())).mask.device)
     ends = torch.stack([(sequence.mask * places).amax(dim=1) for sequence in padded.values()])  # (M, B)
     unlike = ((ends != ends.amax(dim=0)) & (ends > 0)).any(dim=0)
@@ -59,6 +59,16 @@ def shared_steps(inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySe
         found = {key: int(end) for key, end in zip(padded, ends[:, clip], strict=True)}
         raise ValueError(f"these modalities are not aligned: a clip has {found} steps; put them on one grid")
     return padded
+
+
+def padded_alike(inputs: Mapping[str, ModalitySequence]) -> dict[str, ModalitySequence]:
+    """Sequences padded at the end to one `T`, without a look at whether they are aligned: for those that are by nature.
+
+    Args:
+        inputs: sequences in which step `k` of a clip is the same moment in every modality.
+    """
+    steps = max(sequence.mask.shape[1] for sequence in inputs.values())
+    return {key: _padded(sequence, steps) for key, sequence in inputs.items()}
 
 
 def _padded(sequence: ModalitySequence, steps: int) -> ModalitySequence:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from extractors.spec import ExtractorSpec
 from mmsa.errors import UsageError
 from mmsa.tasks import Task, task_from_dict
+from mmsa.words import KeptModel, WordOptions
 
 if TYPE_CHECKING:
     from mmsa.calibration import Calibration
@@ -39,6 +40,7 @@ class Bundle:
         baseline: `(O,)`, the mean of the readable predictions (scores, probabilities) on the training split: what
             contributions of modalities are counted from.
         calibration: temperatures and intervals fitted on the validation split; None for bundles of older versions.
+        words: the speech models that the corpus's transcripts were made with, and that scoring uses as well.
         clip_seconds: how long the clips of the training split are: 5th percentile, median, 95th; None where they carry
             no times.
     """
@@ -52,6 +54,7 @@ class Bundle:
     baseline: tuple[float, ...]
     calibration: Calibration | None = None
     clip_seconds: tuple[float, float, float] | None = None
+    words: WordOptions = field(default_factory=WordOptions)
 
     def save(self, folder: Path) -> None:
         """Write the bundle; local files that extractors need are copied in, so that nothing beside it is needed.
@@ -75,6 +78,7 @@ class Bundle:
             "baseline": list(self.baseline),
             "calibration": None if self.calibration is None else self.calibration.to_dict(),
             "clip_seconds": None if self.clip_seconds is None else list(self.clip_seconds),
+            "words": _pack_words(self.words, folder),
         }
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
@@ -113,6 +117,7 @@ def load_bundle(folder: Path) -> Bundle:
             baseline=tuple(float(value) for value in data["baseline"]),
             calibration=Calibration.from_dict(fitted) if (fitted := data.get("calibration")) is not None else None,
             clip_seconds=None if (clips := data.get("clip_seconds")) is None else (clips[0], clips[1], clips[2]),
+            words=_unpack_words(data.get("words", {}), folder),
         )
     except EncoderMissingError as error:
         raise UsageError(f"the bundle {folder}: {error}") from None
@@ -139,6 +144,23 @@ def _pack(spec: ExtractorSpec, folder: Path) -> dict[str, Any]:
     weights = "files_sha256" not in spec.parameters  # a tokenizer lies beside weights that it does not need
     hints = {key: pack_hint(hint, folder, f"{spec.fingerprint}-{key}", weights) for key, hint in spec.hints.items()}
     return replace(spec, hints=hints).to_dict()
+
+
+def _pack_words(words: WordOptions, folder: Path) -> dict[str, Any]:
+    packed: dict[str, Any] = {"language": words.language} if words.language is not None else {}
+    for key, model in words.models.items():
+        assert isinstance(model, KeptModel)
+        packed[key] = {"name": model.name, "spec": _pack(ExtractorSpec.from_json(model.spec), folder)}
+    return packed
+
+
+def _unpack_words(data: Mapping[str, Any], folder: Path) -> WordOptions:
+    models = {
+        key: KeptModel(str(data[key]["name"]), _unpack(data[key]["spec"], folder).to_json())
+        for key in ("transcribe", "align")
+        if key in data
+    }
+    return WordOptions(models.get("transcribe"), data.get("language"), models.get("align"))
 
 
 def pack_hint(hint: object, folder: Path, name: str, weights: bool = True) -> object:

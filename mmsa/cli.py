@@ -11,6 +11,7 @@ from mmsa.commands import benchmark, corpus, doctor, evaluate, extract, heads, l
 from mmsa.commands.console import err, plain
 from mmsa.distributed import current, launched, refuse_launch
 from mmsa.errors import UsageError
+from mmsa.kernels import bound_kernel_cache
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C or a polite kill."""
@@ -45,6 +46,7 @@ app.add_typer(corpus.app, name="corpus")
 def main() -> None:
     """Run the command line; exit code 0, 1 (some inputs failed) or 2 (usage)."""
     signal.signal(signal.SIGTERM, _interrupt)
+    bound_kernel_cache()
     try:
         app()
     except UsageError as error:

@@ -7,14 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mmsa.encoders.config import RAW, EncoderConfig, encoder_mistakes
 from mmsa.errors import UsageError
 from mmsa.loss_config import LossConfig
+from mmsa.words import WordOptions
 
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+MOST_CELLS_PER_SECOND = 1000.0
+
+
+def _as_grid(given: object) -> object:
+    if given is None or given == "words":
+        return given
+    number = isinstance(given, int | float) and not isinstance(given, bool)
+    if number and 0 < given <= MOST_CELLS_PER_SECOND:  # type: ignore[operator]
+        return float(given)  # type: ignore[arg-type]
+    raise ValueError(f"a grid is words, or a number of cells per second up to {MOST_CELLS_PER_SECOND:g}")
 
 
 class ExtractorConfig(BaseModel):
@@ -24,6 +37,33 @@ class ExtractorConfig(BaseModel):
 
     name: str
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class WordsConfig(BaseModel):
+    """Where a corpus's words come from beside its transcripts; the names are those of `mmsa score`'s options.
+
+    Attributes:
+        transcribe: a Whisper, by hub id or local folder, that recognises what is said in clips without a transcript.
+        language: what is spoken, as a code or an English name; None lets the model hear it in each clip.
+        align: a CTC model, by hub id or local folder, that finds when the words of transcripts are said.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    transcribe: str | None = None
+    language: str | None = None
+    align: str | None = None
+
+    @property
+    def options(self) -> WordOptions:
+        """The same for `mmsa.words`."""
+        return WordOptions(self.transcribe, self.language, self.align)
+
+    @model_validator(mode="after")
+    def _language_of_something(self) -> Self:
+        if self.language is not None and not self.options.listens:
+            raise ValueError("language has no effect without transcribe or align")
+        return self
 
 
 DEFAULT_EXTRACTORS = {
@@ -44,6 +84,7 @@ class TrainConfig(BaseModel):
         modalities: which to use; None takes all that the corpus has.
         tasks: which to learn; None takes the corpus's default ones.
         extractors: by modality; those not named keep their default. Parameters without a name are the default's.
+        words: speech models for clips without a transcript, and for transcripts without times (see `WordsConfig`).
         encoders: by modality: pretrained encoders that run in front of the head, and may be trained with it (see
             `mmsa.encoders.config.EncoderConfig`). Other modalities keep their extracted features.
         seed: of weights, dropout and the order of batches.
@@ -74,8 +115,12 @@ class TrainConfig(BaseModel):
         modality_dropout: chance that a modality of a training clip is masked out; the last one never is.
         loss: what is minimised (see `LossConfig`).
         select: what makes an epoch the best one: `"loss"` or `"<task>.<metric>"`, both on the validation split.
-        grid_steps: length of the common grid for heads that need alignment; None takes the features' own steps, for
-            corpora whose modalities are aligned already.
+        grid: the times that the features of all modalities are pooled onto before the head, whichever it is: `"words"`,
+            a step per word; or a number of cells per second (see `mmsa.features.aligned`). None leaves each modality
+            its own steps.
+        grid_steps: without `grid`, the length of the common grid for heads that need alignment, which is laid over a
+            clip by the number of its steps; None takes the features' own steps, for corpora whose modalities are
+            aligned already.
         device: `"auto"`, `"cpu"` or `"cuda"`.
         resident_mb: features of up to so many megabytes are kept on a CUDA device; those beyond are read from disk as
             batches need them. None is half of the device's free memory. On the CPU they are always memory-mapped.
@@ -97,6 +142,7 @@ class TrainConfig(BaseModel):
     modalities: tuple[str, ...] | None = None
     tasks: tuple[str, ...] | None = None
     extractors: dict[str, ExtractorConfig] = Field(default_factory=dict)
+    words: WordsConfig = Field(default_factory=WordsConfig)
     encoders: dict[str, EncoderConfig] = Field(default_factory=dict)
     seed: int = Field(default=1, ge=0)
     epochs: Positive = 60
@@ -120,6 +166,7 @@ class TrainConfig(BaseModel):
     modality_dropout: Fraction = 0.2
     loss: LossConfig = Field(default_factory=LossConfig)
     select: str = "loss"
+    grid: Annotated[Literal["words"] | float | None, BeforeValidator(_as_grid)] = None
     grid_steps: Positive | None = 32
     device: Literal["auto", "cpu", "cuda"] = "auto"
     resident_mb: int | None = Field(default=None, ge=0)
@@ -158,6 +205,14 @@ class TrainConfig(BaseModel):
                 raise ValueError(f"{name} belongs to schedule: {kind}, which is {self.schedule}")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of epochs: {self.epochs}")
+        if self.grid is not None and self.grid_steps != type(self).model_fields["grid_steps"].default:
+            raise ValueError(f"grid_steps has no effect beside grid: {self.grid}, whose cells are the steps")
+        if self.grid is not None and self.encoders:
+            read = ", ".join(sorted(self.encoders))
+            raise ValueError(
+                f"grid: {self.grid} pools features before the head, and what the encoders of {read} read cannot be "
+                "pooled: leave grid out, or extract these modalities with extractors"
+            )
         if self.sharding == "full" and (self.compile or self.precision == "fp16"):
             raise ValueError("sharding: full goes with neither compile nor precision: fp16; bf16 is fine")
         if self.checkpoint_steps is not None and not self.checkpoints:
@@ -277,6 +332,7 @@ def _explain(error: Any) -> str:
             "encoders": EncoderConfig,
             "extractors": ExtractorConfig,
             "loss": LossConfig,
+            "words": WordsConfig,
         }
         names = list(sections.get(path.split(".")[0] if "." in path else "", TrainConfig).model_fields)
         inside = {} if "." in path else {name: f"loss.{name}" for name in LossConfig.model_fields}

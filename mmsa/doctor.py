@@ -105,6 +105,26 @@ def _media() -> Finding:
     return Finding("media", "ok", f"PyAV {version('av')} reads {', '.join(wanted)}")
 
 
+def _decoding() -> Finding:
+    """Where frames are decoded; with a CUDA device, by decoding a small film on it."""
+    import torch
+
+    from extractors.decoding import why_not
+
+    if not torch.cuda.is_available():
+        return Finding("decoding", "ok", f"on the CPU: torch finds no CUDA device, and FFmpeg says: {why_not('cuda')}")
+    from extractors.decoding_check import CODECS, try_nvdec
+
+    able = {codec: try_nvdec(codec) for codec in CODECS}
+    good = [codec for codec, reason in able.items() if not reason]
+    found = f"NVDEC decodes {', '.join(good) or 'nothing'}"
+    if bad := [f"{codec} on the CPU ({reason})" for codec, reason in able.items() if reason]:
+        found += "; " + "; ".join(bad)
+    if good:
+        return Finding("decoding", "ok", found)
+    return Finding("decoding", "limited", found, ADVICE["decoding"])
+
+
 def _text() -> Finding:
     from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
@@ -154,6 +174,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "librosa": _librosa,
     "face": _face,
     "media": _media,
+    "decoding": _decoding,
     "text": _text,
     "encoders": _encoders,
     "tracking": _tracking,
@@ -167,6 +188,8 @@ ADVICE = {
     "face": "pip install mediapipe==0.10.21; if libGL.so.1 is missing: apt-get install libgl1 libglib2.0-0",
     "librosa": "pip install librosa",
     "media": "pip install av",
+    "decoding": "the CPU decodes instead; NVDEC needs the driver's libnvcuvid.so.1: start a container "
+    "with NVIDIA_DRIVER_CAPABILITIES=compute,utility,video",
     "text": "pip install vaderSentiment",
     "encoders": "pip install 'transformers>=5,<6'",
     "tracking": "check MLFLOW_TRACKING_URI, and that its server answers",

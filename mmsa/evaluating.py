@@ -7,13 +7,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmsa.corpora.clip import SPLITS, Split
+from mmsa.corpora.clip import SPLITS, Corpus, Split
 from mmsa.errors import UsageError, unknown
 from mmsa.judging import Judge, Outputs
 from mmsa.robustness.curves import Curve, Point, missing_curve
@@ -144,7 +144,9 @@ def evaluate(
     _check_noise(subject, wanted, modalities)
     whole = subject.corpus(corpus, root)
     maps = map_tasks(subject.bundle.tasks, whole.tasks, whole.name)
-    found = open_material(subject, whole, split, modalities=modalities, jobs=jobs, trust_extractors=trust_extractors)
+    found = open_material(
+        subject, whole, split, modalities=modalities, jobs=jobs, trust_extractors=trust_extractors, device=device
+    )
     _check_given(found, wanted)
     model = subject.bundle.model.to(where)
     judge = Judge(model, subject.bundle.tasks, maps, found.corpus, split, where)
@@ -152,7 +154,16 @@ def evaluate(
     if drop_modalities:
         results.curves.append(_missing(judge, found, results.subsets, seed, repeats))
     for kind, levels in wanted:
-        _add_noise(results, judge, found, Damage(whole, split, seed), kind, levels, jobs, subject.feature_dtype)
+        _add_noise(
+            results,
+            judge,
+            found,
+            Damage(_as_heard(whole, found), split, seed),
+            kind,
+            levels,
+            jobs,
+            subject.feature_dtype,
+        )
     notes = tuple(dict.fromkeys(filter(None, (whole.note, *(n for own in maps for n in own.notes), *found.notes))))
     settings = {"corpus": whole.name, "split": split, "seed": seed, "repeats": repeats}
     return _keep(subject, judge, found, results, notes, settings, None if output is None else Path(output))
@@ -219,7 +230,7 @@ def _add_noise(
     others = tuple(key for key in found.modalities if key != own)
 
     def alone(table: FeatureTable) -> dict[str, float]:
-        return judge.measure(judge.answer({own: table}, (own,))) if others else {}
+        return judge.measure(judge.answer({**found.tables, own: table}, (own,))) if others else {}
 
     clean = found.tables[own]
     untouched = judge.measure(results.subsets[found.modalities])
@@ -240,6 +251,12 @@ def _add_noise(
         )
     floor = judge.measure(judge.answer(found.tables, others)) if others else {}
     results.curves.append(Curve(kind, tuple(points), floor, points[0].without))
+
+
+def _as_heard(whole: Corpus, found: Material) -> Corpus:
+    """The whole corpus, with the words that were recognised in the clips under test."""
+    heard = {clip.id: clip for clip in found.corpus.clips}
+    return replace(whole, clips=tuple(heard.get(clip.id, clip) for clip in whole.clips))
 
 
 def _lacking(found: Material, table: FeatureTable) -> tuple[str, ...]:

@@ -62,14 +62,18 @@ class Judge:
         """What the model says, `(N, output_dim)` by judged task.
 
         Args:
-            tables: features of the whole corpus, by modality.
+            tables: features of the whole corpus, by modality, as they were extracted; with those of other modalities
+                that decide where steps lie, if the model has a grid.
             modalities: those that the model is given.
         """
         from mmsa.data import SplitData
         from mmsa.evaluation import predict
+        from mmsa.features.aligned import align_tables
 
         # Without labels: those of another corpus need not be such that the model's own tasks can read them.
         bare = replace(self.corpus, clips=tuple(replace(clip, labels={}) for clip in self.corpus.clips))
+        if self.model.config.grid is not None:
+            tables = align_tables(self.corpus, tables, self.model.config.grid)
         data = SplitData(bare, tables, self.split, self.learned)
         found = predict(self.model, data, self.learned, device=self.device, modalities=modalities)
         return {own.task.name: own.outputs(found.outputs[own.model.name]) for own in self.maps}

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fusion import FusionHead, FusionOutput, ModalitySequence, common_grid, head_class
-from fusion.grid import shared_steps
+from fusion.grid import padded_alike, shared_steps
 from mmsa.data import SplitData
 from mmsa.encoders import build_encoder
 from mmsa.encoders.moments import encoder_moments
 from mmsa.encoders.spec import specs_of
 from mmsa.errors import UsageError
+from mmsa.features.aligned import Grid
 from mmsa.steps import Moments
 from mmsa.tasks import Classification, MultiLabel, Task
 
@@ -36,6 +37,8 @@ class ModelConfig:
         head_options: keyword arguments of the head.
         grid_steps: steps of the common grid, used when the head needs alignment; None for features that are aligned.
         encoders: by modality, those that run in front of the head (`mmsa.encoders.spec.EncoderSpec.to_dict`).
+        grid: what the features of a clip are pooled onto before they reach the model (see `mmsa.features.aligned`);
+            `grid_steps` is of no account then.
     """
 
     head: str
@@ -44,10 +47,12 @@ class ModelConfig:
     head_options: dict[str, Any] = field(default_factory=dict)
     grid_steps: int | None = 32
     encoders: dict[str, dict[str, Any]] = field(default_factory=dict)
+    grid: Grid | None = None
 
     def identity(self) -> dict[str, Any]:
         """All that decides the model's numbers, beside its weights; where weights were found is no part of it."""
-        found = {key: value for key, value in vars(self).items() if key != "encoders"}
+        left_out = {"encoders"} if self.grid is not None else {"encoders", "grid"}
+        found = {key: value for key, value in vars(self).items() if key not in left_out}
         encoders = {key: spec.identity() for key, spec in specs_of(self.encoders).items()}
         return {**found, "encoders": encoders} if encoders else found
 
@@ -146,12 +151,16 @@ class MultimodalModel(nn.Module):
         normalised = {key: self.normalisers[key](sequence) for key, sequence in sorted(features.items())}
         if not self.head.needs_alignment:
             return normalised
+        if self.config.grid is not None:
+            return padded_alike(normalised)
         if self.config.grid_steps is not None:
             return common_grid(normalised, self.config.grid_steps)
         try:
             return shared_steps(normalised)
         except ValueError as error:
-            raise UsageError(f"{error}, with grid_steps, such as 32") from None
+            raise UsageError(
+                f"{error}: by time with grid (words, or cells per second), or by number with grid_steps, such as 32"
+            ) from None
 
 
 def build_head(config: ModelConfig) -> FusionHead:

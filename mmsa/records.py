@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
 def run_params(config: TrainConfig, model: MultimodalModel, shop: Workshop) -> dict[str, object]:
     """Settings, extractors, sizes and versions."""
-    settings = config.model_dump(exclude={"encoders", "extractors", "head", "loss", "modalities", "tasks"})
+    settings = config.model_dump(exclude={"encoders", "extractors", "head", "loss", "modalities", "tasks", "words"})
     params: dict[str, object] = {**settings, "modalities": "+".join(model.config.input_dims)}
     params["tasks"] = "+".join(task.name for task in shop.tasks)
     params.update({f"loss.{key}": value for key, value in config.loss.model_dump().items()})
+    params.update({f"words.{key}": value for key, value in config.words.model_dump().items()})
     params.update({f"head.{key}": value for key, value in config.head.items()})
     params.update({f"extractor.{key}": spec.to_json() for key, spec in shop.specs.items()})
     for key, own in config.encoders.items():
@@ -112,6 +113,7 @@ def log_artifacts(
             baseline,
             calibration,
             clip_seconds(shop),
+            shop.words,
         )
         write_flavor(folder / BUNDLE, bundle)
         bundle.save(folder / BUNDLE)
@@ -130,7 +132,7 @@ def clip_seconds(shop: Workshop) -> tuple[float, float, float] | None:
     A clip is as long as its segment, or as the last step of its sound or picture says: words may have no times, and
     ready-made features have none.
     """
-    timed = [shop.tables[key] for key, one in shop.extractors.items() if one.modality != "text"]
+    timed = [shop.extracted[key] for key, one in shop.extractors.items() if one.modality != "text"]
     lengths = []
     for row, clip in enumerate(shop.corpus.clips):
         if clip.split != "train":

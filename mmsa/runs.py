@@ -277,7 +277,7 @@ def _open(
 def _notes(shop: Workshop) -> list[str]:
     from mmsa.features import summarise_missing
 
-    return list(filter(None, (shop.corpus.note, *summarise_missing(shop.tables))))
+    return list(filter(None, (shop.corpus.note, *shop.remarks, *summarise_missing(shop.tables))))
 
 
 def _experiment(config: TrainConfig, shop: Workshop) -> str:

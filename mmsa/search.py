@@ -19,6 +19,7 @@ FIXED = {
     "extractors": "features are made once for all trials",
     "feature_dtype": "features are made once for all trials",
     "fusion": "each head is tuned by itself: name them under heads",
+    "grid": "features are put on it once for all trials",
     "jobs": "it changes no number",
     "modalities": "trials must see the same input to be compared",
     "resident_mb": "it changes no number",
@@ -26,6 +27,7 @@ FIXED = {
     "seed": "a seed that was lucky on the validation split is no setting",
     "select": "trials must be judged alike to be compared",
     "tasks": "trials must learn the same to be compared",
+    "words": "they are heard once for all trials",
 }
 """Settings that cannot be searched, and why."""
 

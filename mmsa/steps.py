@@ -37,6 +37,7 @@ class Steps:
         self.dim = len(table.names)
         values = as_tensor(table.values)
         self.values = values.to(device) if resident else values
+        self.present = None if table.present is None else as_tensor(table.present).to(self.values.device)
 
     def gather(self, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> ModalitySequence:
         """One padded batch.
@@ -46,7 +47,8 @@ class Steps:
             lengths: `(B,)`, each clip's number of rows.
 
         Returns:
-            `(B, T, D)` float32 on the device, with zeros after each clip's steps; `T` is at least 1.
+            `(B, T, D)` float32 on the device, with zeros after each clip's steps; `T` is at least 1. Empty cells of a
+            table on a grid are masked.
         """
         longest = max(1, int(lengths.max()))
         where = torch.from_numpy(np.stack([starts, lengths])).to(self.values.device).unsqueeze(2)  # (2, B, 1)
@@ -55,6 +57,8 @@ class Steps:
         if not len(self.values):
             return ModalitySequence(torch.zeros(len(starts), longest, self.dim), mask).to(self.device)
         rows = (where[0] + place).masked_fill_(~mask, 0)
+        if self.present is not None:
+            mask = mask & self.present[rows]
         values = self.values.index_select(0, rows.view(-1)).view(len(starts), longest, self.dim).to(torch.float32)
         # As whole numbers: as floats, a NaN in the row that padding is gathered from would stay one; and several
         # times quicker than masked_fill on the CPU.
@@ -125,7 +129,8 @@ def moments(table: FeatureTable, clips: NDArray[np.int64]) -> Moments:
         block = values[start:end].double()
         total += block.sum(dim=0)
         squares += block.square_().sum(dim=0)
-        count += end - start
+        # Empty cells are zeros: they add nothing to the sums.
+        count += end - start if table.present is None else int(table.present[start:end].sum())
     return Moments(count, total, squares)
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.corpora import load_corpus
-from mmsa.corpora.clip import Corpus, Split
+from mmsa.corpora.clip import Clip, Corpus, Split
 from mmsa.errors import UsageError, unknown
+from mmsa.features.aligned import TEXT, WORDS
 from mmsa.tracking import find_bundle, find_run
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Material:
         split: which are under test.
         modalities: those that the model is given, in its order.
         extractors: of those that are extracted here.
-        tables: features of `corpus`.
+        tables: features of `corpus`: those of `modalities`, and of text where its words are the model's grid.
         notes: what a reader must know.
     """
 
@@ -112,6 +113,7 @@ def open_material(
     modalities: Sequence[str] | None = None,
     jobs: int | None = None,
     trust_extractors: bool = False,
+    device: str = "auto",
 ) -> Material:
     """Make or open the features that a model needs of a split.
 
@@ -122,12 +124,14 @@ def open_material(
         modalities: those to give the model; None gives all that the clips have.
         jobs: processes that extract; None is one per core.
         trust_extractors: see `mmsa.scoring.Scorer`.
+        device: see `mmsa.features.load_features`.
 
     Raises:
         UsageError: there are no such clips, an extractor cannot be built here or is not trusted, or ready-made features
             that the model needs did not come with this corpus.
     """
     from mmsa.features import load_features, summarise_missing
+    from mmsa.features.transcripts import hear_words
     from mmsa.precomputed import is_precomputed
 
     if not whole.split(split):
@@ -136,10 +140,16 @@ def open_material(
     ready = [key for key in given if is_precomputed(subject.bundle.extractors[key])]
     # Ready-made features are of every clip, in order; else only what is under test is extracted.
     corpus = whole if ready else replace(whole, clips=whole.split(split))
-    built = _rebuild(subject, [key for key in given if key not in ready], trust_extractors)
+    # Where words are the steps of every modality, they are needed even if the model is not given them.
+    words = subject.bundle.model.config.grid == WORDS and _may_have_words(subject, corpus.clips)
+    placing = {TEXT} - set(given) if words else set()
+    built = _rebuild(subject, [*(key for key in given if key not in ready), *placing], trust_extractors, device)
+    corpus, heard, source = hear_words(corpus, subject.bundle.words, built, jobs=jobs)
+    notes += heard.told(source) if heard is not None and source is not None else ()
     tables = {key: _open_ready_made(subject, corpus, key) for key in ready}
     if built:
-        tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype))
+        tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype, device=device))
+    built = {key: extractor for key, extractor in built.items() if key not in placing}
     return Material(corpus, split, given, built, tables, (*notes, *summarise_missing(tables)))
 
 
@@ -169,9 +179,13 @@ def _may_have(subject: Subject, corpus: Corpus, split: Split, modality: str) -> 
     if is_precomputed(subject.bundle.extractors[modality]):
         return True
     clips = corpus.split(split)
-    if modality == "text":
-        return any(clip.transcript for clip in clips)
-    return any(clip.media is not None for clip in clips)
+    return _may_have_words(subject, clips) if modality == TEXT else any(clip.media is not None for clip in clips)
+
+
+def _may_have_words(subject: Subject, clips: Sequence[Clip]) -> bool:
+    """Whether a clip has a transcript, or sound in which words would be recognised."""
+    heard = subject.bundle.words.transcribe is not None
+    return any(clip.transcript or (heard and clip.may_sound) for clip in clips)
 
 
 def _open_ready_made(subject: Subject, corpus: Corpus, modality: str) -> FeatureTable:
@@ -191,8 +205,9 @@ def _open_ready_made(subject: Subject, corpus: Corpus, modality: str) -> Feature
     )
 
 
-def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool) -> dict[str, Extractor]:
+def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool, device: str) -> dict[str, Extractor]:
     import extractors as ex
+    from extractors.registry import placement
 
     specs = {key: subject.bundle.extractors[key] for key in modalities}
     foreign = sorted({spec.name for spec in specs.values()} - set(ex.available()))
@@ -202,6 +217,6 @@ def _rebuild(subject: Subject, modalities: Sequence[str], trust_extractors: bool
             "model, pass --trust-extractors (trust_extractors=True)"
         )
     try:
-        return {key: ex.rebuild(spec) for key, spec in specs.items()}
+        return {key: ex.rebuild(spec, **placement(spec.name, device)) for key, spec in specs.items()}
     except (ValueError, OSError, ImportError, ex.ToolError) as error:
         raise UsageError(f"an extractor of this model cannot be built here: {error}") from error

@@ -20,6 +20,7 @@ from mmsa.data import SplitData, target_matrix
 from mmsa.diagnostics import check_features
 from mmsa.distributed import current
 from mmsa.evaluation import predict
+from mmsa.kernels import bound_kernel_cache
 from mmsa.losses import Objective
 from mmsa.model import MultimodalModel
 from mmsa.selection import Selection
@@ -96,6 +97,7 @@ def fit(
     Raises:
         UsageError: features, the loss or its gradient are not finite, or a checkpoint cannot be written.
     """
+    bound_kernel_cache()
     check_features(train, "train")
     check_features(valid, "valid")
     model.to(device)

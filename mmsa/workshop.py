@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from mmsa.corpora.clip import SPLITS, Corpus, Split
 from mmsa.distributed import own_device
 from mmsa.errors import UsageError, unknown
 from mmsa.tasks import Regression, Task
+from mmsa.words import WordOptions
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from fusion import FusionHead
     from mmsa.data import SplitData
     from mmsa.features import FeatureTable
+    from mmsa.features.aligned import Grid
     from mmsa.model import ModelConfig
     from mmsa.steps import Steps
 
@@ -33,7 +35,10 @@ class Workshop:
         corpus: the clips.
         tasks: those to learn.
         extractors: by modality; none for features that came ready-made with the corpus.
-        tables: features by modality.
+        tables: features by modality, as models are trained on them: on the grid, where there is one.
+        extracted: the same as they were extracted.
+        words: the speech models that transcripts were made with, as a bundle keeps them.
+        remarks: what a reader of results must know of the words.
         opened: the tables as tensors, by the device that their batches come on.
     """
 
@@ -41,6 +46,9 @@ class Workshop:
     tasks: tuple[Task, ...]
     extractors: Mapping[str, Extractor]
     tables: Mapping[str, FeatureTable]
+    extracted: Mapping[str, FeatureTable]
+    words: WordOptions = field(default_factory=WordOptions)
+    remarks: tuple[str, ...] = ()
     opened: dict[torch.device, dict[str, Steps]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -77,7 +85,9 @@ def open_workshop(config: TrainConfig) -> Workshop:
             built for these sizes.
     """
     from mmsa.features import load_features
+    from mmsa.features.aligned import align_tables, check_grid
     from mmsa.features.choose import choose_extractors
+    from mmsa.features.transcripts import hear_words
     from mmsa.losses import check_loss
     from mmsa.model import build_head
     from mmsa.precomputed import open_precomputed
@@ -90,13 +100,31 @@ def open_workshop(config: TrainConfig) -> Workshop:
         if not corpus.split(split):
             raise UsageError(f"the corpus {corpus.name} has no {split} split: training needs train, valid and test")
     tables = {key: open_precomputed(corpus, key) for key in ready}
+    if config.grid is not None:
+        made = {key: extractor.spec for key, extractor in built.items()}
+        check_grid(config.grid, made | {key: table.spec for key, table in tables.items()})
     sizes = {key: len(table.names) for key, table in tables.items()}
     sizes.update({key: len(extractor.names) for key, extractor in built.items()})
     build_head(sized_config(config, sizes, tasks))
     check_loss(config.loss, tasks)
     Selection(config.select, tasks)
-    tables.update(load_features(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype))
-    return Workshop(corpus, tasks, built, tables)
+    corpus, heard, source = hear_words(corpus, config.words.options, built, jobs=config.jobs)
+    tables.update(
+        load_features(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype, device=config.device)
+    )
+    trained = tables if config.grid is None else align_tables(corpus, tables, config.grid)
+    remarks = [*(heard.told(source) if heard and source else ()), *_guessed_times(corpus, built, config)]
+    return Workshop(corpus, tasks, built, trained, tables, source.kept() if source else WordOptions(), tuple(remarks))
+
+
+def _guessed_times(corpus: Corpus, built: Mapping[str, Extractor], config: TrainConfig) -> Iterator[str]:
+    """Whether words lie on a grid at times that nobody measured."""
+    count = sum(bool(clip.transcript) and clip.media is not None and clip.timed is None for clip in corpus.clips)
+    if config.grid is not None and "text" in built and count:
+        yield (
+            f"The words of {count} clips have no times: they are spread evenly over the clip, by their length, before "
+            f"they are put on the grid ({config.grid}); words.align, with a CTC model, finds when they are said"
+        )
 
 
 def _choose_tasks(corpus: Corpus, names: tuple[str, ...] | None) -> tuple[Task, ...]:
@@ -151,14 +179,19 @@ def sized_config(config: TrainConfig, sizes: Mapping[str, int], tasks: Sequence[
         head=kind.name,
         input_dims=dict(sorted(sizes.items())),
         output_dim=sum(task.output_dim for task in tasks),
-        head_options={**_options_from_tasks(kind, tasks), **config.head},
-        grid_steps=config.grid_steps,
+        head_options={**_options_from_data(kind, tasks, config.grid), **config.head},
+        grid_steps=config.grid_steps if config.grid is None else None,
         encoders={key: spec.to_dict() for key, spec in encoders.items()},
+        grid=config.grid,
     )
 
 
-def _options_from_tasks(kind: type[FusionHead], tasks: Sequence[Task]) -> dict[str, object]:
-    """What heads with pseudo-labels must know of the tasks: which outputs are scores, and how far these reach."""
+def _options_from_data(kind: type[FusionHead], tasks: Sequence[Task], grid: Grid | None) -> dict[str, object]:
+    """What heads must know of tasks and features.
+
+    Those with pseudo-labels, which outputs are scores and how far these reach; those that would lay a grid of their
+    own, that the features lie on one.
+    """
     import inspect
 
     columns, reach, start = [], 1.0, 0
@@ -168,5 +201,7 @@ def _options_from_tasks(kind: type[FusionHead], tasks: Sequence[Task]) -> dict[s
             reach = max(abs(task.low), abs(task.high))
         start += task.output_dim
     derived: dict[str, object] = {"label_columns": columns, "label_range": reach}
+    if grid is not None:
+        derived["grid_steps"] = None
     taken = inspect.signature(kind).parameters
     return {key: value for key, value in derived.items() if key in taken}

@@ -156,28 +156,17 @@ class CtcAligner:
         return [np.asarray(one, np.float32) for one in found]
 
     def _load(self) -> None:
-        import torch
 
         tokenizer = pretrained.load("tokenizer", "AutoTokenizer", self._source)
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights",
-                "AutoModelForCTC",
-                self._source,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        missing = sorted(key for key in told["missing_keys"] if not key.endswith("masked_spec_embed"))
-        if missing:
-            raise ToolError(
-                f"{self._source.name}: its weights lack {', '.join(missing[:5])}, which would be random: give a model "
-                "that was trained with CTC"
-            )
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
+        model = pretrained.load_weights(
+            "AutoModelForCTC",
+            self._source,
+            advice="give a model that was trained with CTC",
+            unused=lambda key: key.endswith("masked_spec_embed"),
+        )
         self.letters = _Letters.of(tokenizer, model.config.pad_token_id, self._source.name)
         self.names = tuple(map(str, range(model.config.vocab_size)))
-        self._model = model.eval().to(chosen)
+        self._model = model.to(pretrained.chosen_device(self._device))
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,9 @@ def align(sequences: Mapping[str, FeatureSequence], times: Spans) -> Aligned:
     """Pool every modality onto the cells of a grid: a regular one, or the times of the words.
 
     A cell's value is the mean of the steps that overlap it, each weighted by how long it does. Steps without length (a
-    still image, a word without an end) count where no step with length does, in the cell that holds their instant. A
-    cell that nothing overlaps is absent, not zero.
+    still image, a word without an end) count where no step with length does, in the cell that holds their instant; and
+    a cell without length takes the step that holds its own. Starts belong to cells and steps, ends do not. A cell that
+    nothing overlaps is absent, not zero.
 
     Args:
         sequences: by modality.
@@ -98,11 +99,10 @@ def _pool(sequence: FeatureSequence, cells: Spans) -> tuple[NDArray[np.float32],
     overlap = np.minimum(cells[cell, 1], end[step]) - np.maximum(cells[cell, 0], start[step])
     weight = np.maximum(overlap, 0.0)
     total = np.bincount(cell, weight, len(cells))
-    # Cells without length, and instants within cells: a step belongs where its start does, end excluded.
-    instant = (
-        (overlap >= 0) & (total[cell] == 0) & ((start[step] < cells[cell, 1]) | (cells[cell, 0] == cells[cell, 1]))
-    )
-    weight = np.where(instant, 1.0, weight)
+    # Instants within cells, and cells without length: a step that only touches a cell does not overlap it.
+    low, high = cells[cell, 0], cells[cell, 1]
+    inside = np.where(start[step] == end[step], (start[step] < high) | (low == high), (low == high) & (low < end[step]))
+    weight = np.where(inside & (overlap >= 0) & (total[cell] == 0), 1.0, weight)
     total = np.bincount(cell, weight, len(cells))
     share = weight / np.where(total > 0, total, 1.0)[cell]
     matrix = csr_array((share, step, offsets), shape=(len(cells), len(sequence)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,55 +58,50 @@ def expression(face: NDArray[np.float64]) -> NDArray[np.float64]:
     Args:
         face: `(478, 3)` landmarks from `frontal`.
     """
-    measures = _measures(face) - _measures(canonical_face())
-    return measures.astype(np.float64)
+    return _measures(face) - _neutral()
+
+
+@cache
+def _neutral() -> NDArray[np.float64]:
+    return _measures(canonical_face())
+
+
+# Pairs of landmarks whose distances are measured.
+_MOUTH = ((61, 291), (13, 14), (0, 13), (14, 17), (2, 0), (2, 152))
+_BROWS = ((55, 285),)
+_EYES = ((160, 144), (158, 153), (33, 133), (387, 373), (385, 380), (263, 362), (129, 133), (358, 362))
+_PAIRS = np.array((*_MOUTH, *_BROWS, *_EYES)).T
 
 
 def _measures(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([*_mouth(p), *_brows(p), *_eyes(p)])
+    apart = p[_PAIRS[0]] - p[_PAIRS[1]]
+    lengths = iter(np.sqrt((apart * apart).sum(axis=1)).tolist())
+    mouth, brows, eyes = ([next(lengths) for _ in pairs] for pairs in (_MOUTH, _BROWS, _EYES))
+    return np.array([*_mouth(p, *mouth), *_brows(p, *brows), *_eyes(p, *eyes)])
 
 
-def _distance(p: NDArray[np.float64], a: int, b: int) -> float:
-    return float(np.linalg.norm(p[a] - p[b]))
-
-
-def _mouth(p: NDArray[np.float64]) -> list[float]:
+def _mouth(
+    p: NDArray[np.float64], width: float, opening: float, upper: float, lower: float, philtrum: float, jaw: float
+) -> list[float]:
     middle = (p[13, 1] + p[14, 1]) / 2
     right, left = p[61, 1] - middle, p[291, 1] - middle
-    width = _distance(p, 61, 291)
-    return [
-        (right + left) / 2 + width / 2,
-        right,
-        left,
-        left - right,
-        width,
-        _distance(p, 13, 14),
-        _distance(p, 0, 13),
-        _distance(p, 14, 17),
-        (p[0, 2] + p[17, 2]) / 2 - (p[61, 2] + p[291, 2]) / 2,
-        -_distance(p, 2, 0),
-        _distance(p, 2, 152),
-    ]
+    protrusion = (p[0, 2] + p[17, 2]) / 2 - (p[61, 2] + p[291, 2]) / 2
+    lift = (right + left) / 2 + width / 2
+    return [lift, right, left, left - right, width, opening, upper, lower, protrusion, -philtrum, jaw]
 
 
-def _brows(p: NDArray[np.float64]) -> list[float]:
+def _brows(p: NDArray[np.float64], furrow: float) -> list[float]:
     inner_right, inner_left = p[107, 1] - p[133, 1], p[336, 1] - p[362, 1]
     outer_right, outer_left = p[70, 1] - p[33, 1], p[300, 1] - p[263, 1]
-    return [
-        inner_right,
-        inner_left,
-        outer_right,
-        outer_left,
-        -_distance(p, 55, 285),
-        (inner_left + outer_left - inner_right - outer_right) / 2,
-    ]
+    asymmetry = (inner_left + outer_left - inner_right - outer_right) / 2
+    return [inner_right, inner_left, outer_right, outer_left, -furrow, asymmetry]
 
 
-def _eyes(p: NDArray[np.float64]) -> list[float]:
-    right = (_distance(p, 160, 144) + _distance(p, 158, 153)) / (2 * _distance(p, 33, 133))
-    left = (_distance(p, 387, 373) + _distance(p, 385, 380)) / (2 * _distance(p, 263, 362))
+def _eyes(p: NDArray[np.float64], *lengths: float) -> list[float]:
+    right_1, right_2, right_width, left_1, left_2, left_width, nose_right, nose_left = lengths
+    right, left = (right_1 + right_2) / (2 * right_width), (left_1 + left_2) / (2 * left_width)
     cheeks = (p[205, 1] + p[425, 1] - p[145, 1] - p[374, 1]) / 2
-    wrinkle = -(_distance(p, 129, 133) + _distance(p, 358, 362)) / 2
+    wrinkle = -(nose_right + nose_left) / 2
     gaze = (_gaze(p, RIGHT_IRIS, 33, 133) + _gaze(p, LEFT_IRIS, 362, 263)) / 2
     return [right, left, left - right, cheeks, wrinkle, float(gaze[0]), float(gaze[1])]
 

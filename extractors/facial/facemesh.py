@@ -13,14 +13,21 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range, make_spec
 from extractors.errors import ToolError
+from extractors.facial.blendshapes import BLENDSHAPE_NAMES, has_blendshapes
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.expression import EXPRESSION_NAMES, expression
 from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.head_pose import frontal, head_pose
-from extractors.facial.landmarks import LandmarkSource, open_face_landmarker, open_face_mesh, open_several_faces
+from extractors.facial.landmarks import (
+    LandmarkSource,
+    TaskSource,
+    open_face_landmarker,
+    open_face_mesh,
+    open_several_faces,
+)
 from extractors.facial.speaker import AFTER_SECONDS, BEFORE_SECONDS
 from extractors.facial.speech_energy import RATE_HZ
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 _POSE_NAMES = ("yaw_degrees", "pitch_degrees", "roll_degrees", "face_x", "face_y", "face_size")
 # Brows, lids, mouth, nose wings, cheeks and jaw: what moves.
@@ -63,7 +70,9 @@ class FaceMesh(VisionExtractor):
     on what was processed before.
 
     With `landmarker_path` the landmarks come from MediaPipe Tasks' `FaceLandmarker` instead of FaceMesh: same
-    indices, slightly different numbers, and only faces that fill a good part of the frame.
+    indices, slightly different numbers, and only faces that fill a good part of the frame. Where the file holds the
+    model for them, as Google's does, its 52 **blendshapes** follow (`BLENDSHAPE_NAMES`): scores from 0 to 1 under
+    MediaPipe's names, which are ARKit's and `_neutral`.
 
     Args:
         frames_per_second: how many frames per second of media are looked at.
@@ -120,7 +129,13 @@ class FaceMesh(VisionExtractor):
         self._confidences = (float(min_detection_confidence), float(min_tracking_confidence))
         self._subset = landmarks
         self._task = None if landmarker_path is None else _checked_task(Path(landmarker_path), landmarker_sha256)
-        own = (*_POSE_NAMES, *EXPRESSION_NAMES, *_landmark_names(landmarks))
+        self._shapes = self._task is not None and has_blendshapes(self._task[0])
+        own = (
+            *_POSE_NAMES,
+            *EXPRESSION_NAMES,
+            *_landmark_names(landmarks),
+            *(BLENDSHAPE_NAMES if self._shapes else ()),
+        )
         self.names = self.named(own)
         parameters: dict[str, Any] = {
             "frames_per_second": frames_per_second,
@@ -140,7 +155,7 @@ class FaceMesh(VisionExtractor):
         if self._task is not None:
             parameters["landmarker_sha256"] = self._task[1]
             hints["landmarker_path"] = str(landmarker_path)
-        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION, parameters, hints)
+        self.spec = make_spec(self.REGISTRY_NAME, "mediapipe", self.DEFINITION + self._shapes, parameters, hints)
 
     def stream(self) -> VisionStream:
         """A fresh stream with a fresh tracker.
@@ -150,7 +165,8 @@ class FaceMesh(VisionExtractor):
         """
         if self.faces in SEVERAL:
             return self.stream_of_several(self, Looks(self._keep, np.stack, 1))
-        return _FaceStream(self, self.open_source())
+        source = self.open_source(blendshapes=True) if self._shapes else self.open_source()
+        return _FaceStream(self, source)
 
     def stream_of_several(self, extractor: VisionExtractor, looks: Looks, *, every: int | None = None) -> FacesStream:
         """A fresh stream that follows all faces, where `faces` is one of `SEVERAL`.
@@ -174,8 +190,11 @@ class FaceMesh(VisionExtractor):
         height, width = image.shape[:2]
         return self.describe(points, width, height)
 
-    def open_source(self) -> LandmarkSource:
+    def open_source(self, *, blendshapes: bool = False) -> LandmarkSource:
         """A fresh tracker as `stream` uses it, for those who want the landmarks themselves.
+
+        Args:
+            blendshapes: whether it scores them too; only with a file that has them.
 
         Raises:
             ValueError: `faces` is one of `SEVERAL`: see `stream_of_several`.
@@ -184,7 +203,8 @@ class FaceMesh(VisionExtractor):
         if self.faces in SEVERAL:
             raise ValueError(f"faces={self.faces!r} follows several faces: use stream_of_several")
         if self._task is not None:
-            return open_face_landmarker(self._task[0], *self._confidences, self.frames_per_second)
+            rate = self.frames_per_second
+            return open_face_landmarker(self._task[0], *self._confidences, rate, blendshapes=blendshapes)
         return open_face_mesh(*self._confidences, largest=self.faces == "largest")
 
     def describe(self, points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float32]:
@@ -196,7 +216,7 @@ class FaceMesh(VisionExtractor):
             height: height of the whole frame in pixels.
 
         Returns:
-            `(D,)`, without `track`.
+            `(D,)`, without `track` and without blendshapes.
         """
         pose = head_pose(points, width, height)
         face = frontal(points)
@@ -231,6 +251,8 @@ class _FaceStream(VisionStream):
             return
         height, width = image.shape[:2]
         row = self._extractor.describe(points, width, height)
+        if isinstance(self._source, TaskSource) and self._source.blendshapes is not None:
+            row = np.concatenate([row, self._source.blendshapes])
         self._rows.extend([row] * len(indices))
         self._indices.extend(indices)
 
@@ -249,7 +271,7 @@ class _FaceStream(VisionStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = self._extractor.frames_per_second
-        first, after = (math.ceil(at * rate - 0.5) for at in (start_seconds, min(end_seconds, 1e9)))
+        first, after = (first_step(at, rate) for at in (start_seconds, min(end_seconds, 1e9)))
         mine = [i for i, index in enumerate(self._indices) if first <= index < after]
         if not mine:
             seen = sum(first <= index < after for index in self._seen)
@@ -259,7 +281,7 @@ class _FaceStream(VisionStream):
 
     def forget(self, before_seconds: float) -> None:
         """See `RollingStream.forget`."""
-        first = math.ceil(before_seconds * self._extractor.frames_per_second - 0.5)
+        first = first_step(before_seconds, self._extractor.frames_per_second)
         old = sum(index < first for index in self._indices)
         del self._rows[:old], self._indices[:old]
         del self._seen[: sum(index < first for index in self._seen)]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.errors import ToolError
+from extractors.facial.blendshapes import scores
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.largest_face import FACES, Box, LargestSource
 from extractors.facial.quiet import quiet_native
@@ -203,18 +204,24 @@ class TaskSource:
         landmarker: a `FaceLandmarker` in video mode.
         make_image: turns an RGB array into the image it takes.
         step_milliseconds: time between frames.
+
+    Attributes:
+        blendshapes: `(52,)` scores of the face that was found last; None where the landmarker gives none.
     """
 
     def __init__(self, landmarker: Any, make_image: Callable[[NDArray[np.uint8]], Any], step_milliseconds: int) -> None:
         self._landmarker, self._make_image, self._step = landmarker, make_image, step_milliseconds
         self._clock = 0
+        self.blendshapes: NDArray[np.float32] | None = None
 
     def find(self, image: NDArray[np.uint8]) -> NDArray[np.float64] | None:
         """See `LandmarkSource.find`."""
         self._clock += self._step
-        faces = self._landmarker.detect_for_video(self._make_image(image), self._clock).face_landmarks
+        found = self._landmarker.detect_for_video(self._make_image(image), self._clock)
+        faces = found.face_landmarks
         if not faces or len(faces[0]) != LANDMARK_COUNT:
             return None
+        self.blendshapes = scores(found.face_blendshapes[0]) if found.face_blendshapes else None
         height, width = image.shape[:2]
         return to_pixels(faces[0], (0, 0, width, height))
 
@@ -224,9 +231,14 @@ class TaskSource:
 
 
 def open_face_landmarker(
-    path: Path, min_detection_confidence: float, min_tracking_confidence: float, frames_per_second: float
-) -> LandmarkSource:
-    """MediaPipe Tasks' `FaceLandmarker` from a `.task` file.
+    path: Path,
+    min_detection_confidence: float,
+    min_tracking_confidence: float,
+    frames_per_second: float,
+    *,
+    blendshapes: bool = False,
+) -> TaskSource:
+    """MediaPipe Tasks' `FaceLandmarker` from a `.task` file; with `blendshapes`, their scores too.
 
     Raises:
         ToolError: MediaPipe is missing, or the file cannot be loaded.
@@ -242,6 +254,7 @@ def open_face_landmarker(
             num_faces=1,
             min_face_detection_confidence=min_detection_confidence,
             min_tracking_confidence=min_tracking_confidence,
+            output_face_blendshapes=blendshapes,
         )
         try:
             landmarker = vision.FaceLandmarker.create_from_options(options)

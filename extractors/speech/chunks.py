@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import SLACK_SECONDS, FeatureSequence
 
 Encode = Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.float32]]]
 """Chunks of one length, `(N,)` each → for each `(T, D)`, the frames that `Frames.count(N)` announces."""
@@ -239,7 +239,7 @@ class ChunkedStream(AudioStream):
             one = self._encoded[chunk]
             steps = one.first_step + np.arange(len(one.loud), dtype=np.int64)
             owned = np.clip(self._frames.middles(steps) // self._chunks.advance, 0, last) == chunk
-            times = self._frames.times(steps, rate).mean(axis=1)
+            times = self._frames.times(steps, rate).mean(axis=1) + SLACK_SECONDS
             owned &= (times >= start_seconds) & (times < end_seconds)
             seen |= bool(owned.any())
             kept = owned & one.loud

@@ -199,13 +199,9 @@ class _Encoder:
         import torch
 
         self._torch, self._kind, self._name = torch, kind, source.name
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-        self._check_weights(told["missing_keys"])
-        self._chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self._model = (model.get_encoder() if kind.mel else model).eval().to(self._chosen)
+        model = pretrained.load_weights("AutoModel", source, unused=self._unused)
+        self._chosen = pretrained.chosen_device(device)
+        self._model = (model.get_encoder() if kind.mel else model).to(self._chosen)
         self._weights = torch.from_numpy(weights).to(self._chosen)
         self._used = [int(i) for i in np.flatnonzero(weights)]
 
@@ -234,16 +230,8 @@ class _Encoder:
             )
         return [np.ascontiguousarray(one[:count]) for one in values]
 
-    def _check_weights(self, missing: Sequence[str]) -> None:
-        """Weights that the checkpoint lacks hold random numbers."""
-        needed = [key for key in missing if not key.endswith(_TRAINING_ONLY)]
-        if self._kind.mel:
-            needed = [key for key in needed if key.startswith("encoder.")]
-        if needed:
-            raise ToolError(
-                f"{self._name}: its weights lack {', '.join(sorted(needed)[:5])}, which would be random: give a "
-                "checkpoint that holds them"
-            )
+    def _unused(self, key: str) -> bool:
+        return key.endswith(_TRAINING_ONLY) or (self._kind.mel and not key.startswith("encoder."))
 
 
 def _layer_weights(layer: int | str | Sequence[float], count: int) -> NDArray[np.float32]:

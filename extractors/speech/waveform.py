@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, check_range, make_spec
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 SAMPLE_RATE_HZ = 16000
 STEP_SAMPLES = 320
@@ -30,13 +30,14 @@ class Waveform(AudioExtractor):
     """
 
     REGISTRY_NAME = "speech.waveform"
-    DEFINITION = 1
+    DEFINITION = 2  # since then, a segment has its last step where it ends within that step
     raw = True
     rolling = True
 
     def __init__(self, *, silence_db: float = -60.0) -> None:
         check_range("silence_db", silence_db, -120.0, 0.0)
         self.sample_rate_hz, self.hop_samples = SAMPLE_RATE_HZ, STEP_SAMPLES
+        self.context_seconds = STEP_SAMPLES / 2 / SAMPLE_RATE_HZ  # a step whose middle lies in a segment is whole
         self.floor = 10.0 ** (silence_db / 20.0)
         self.names = tuple(f"sample_{i}" for i in range(STEP_SAMPLES))
         self.spec = make_spec(self.REGISTRY_NAME, "av", self.DEFINITION, {"silence_db": silence_db})
@@ -76,7 +77,7 @@ class _WaveformStream(AudioStream):
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`."""
         rate = SAMPLE_RATE_HZ / STEP_SAMPLES
-        found = self._sequence(math.ceil(start_seconds * rate - 0.5), math.ceil(min(end_seconds, 1e9) * rate - 0.5))
+        found = self._sequence(first_step(start_seconds, rate), first_step(min(end_seconds, 1e9), rate))
         return found, "" if len(found) else self.missing_reason()
 
     def forget(self, before_seconds: float) -> None:

@@ -37,7 +37,8 @@ class TransformerText(TextExtractor):
         revision: commit, tag or branch of the hub model; resolved to its commit in the spec.
         weights_sha256: what the hash of the local folder's weights, configuration and tokenizer must be; filled in when
             left out. The spec identifies a local model by it and not by its path.
-        layer: index into the hidden states, 0 being the embeddings and -1 the last layer.
+        layer: index into the hidden states, 0 being the embeddings and -1 what the model gives, behind its last
+            normalisation.
         unit: `"word"` or `"subword"`.
         batch_size: windows per forward pass; changes speed only.
         device: `"auto"` (CUDA where there is one), or a torch device; changes speed only.
@@ -48,7 +49,7 @@ class TransformerText(TextExtractor):
     """
 
     REGISTRY_NAME = "text.transformers"
-    DEFINITION = 1
+    DEFINITION = 2
     uses_gpu = True
 
     def __init__(
@@ -67,7 +68,7 @@ class TransformerText(TextExtractor):
             raise ValueError(f"unit must be one of {_UNITS}, not {unit!r}")
         self._unit, self._batch_size, self._device = unit, int(batch_size), device
         found = pretrained.find(model, revision, weights_sha256)
-        self._source = found.source
+        self._source, self._two_parts = found.source, bool(getattr(found.config, "is_encoder_decoder", False))
         self._layer = _checked_layer(layer, found.config)
         self._loaded: _Encoder | None = None
         self.names = tuple(f"hidden_{i}" for i in range(found.config.get_text_config().hidden_size))
@@ -96,7 +97,7 @@ class TransformerText(TextExtractor):
         if not filled:
             return result
         if self._loaded is None:
-            self._loaded = _Encoder(self._source, self._layer, self._device)
+            self._loaded = _Encoder(self._source, self._two_parts, self._layer, self._device)
         pieces = self._loaded.encode([texts[i].text for i in filled], self._batch_size)
         for i, (values, spans) in zip(filled, pieces, strict=True):
             if self._unit == "word":
@@ -117,16 +118,18 @@ class _Window:
 class _Encoder:
     """Tokenizer and model, loaded."""
 
-    def __init__(self, source: pretrained.Source, layer: int, device: str) -> None:
+    def __init__(self, source: pretrained.Source, two_parts: bool, layer: int, device: str) -> None:
         import torch
 
         self._tokenizer = load_tokenizer(source)
-        model = pretrained.load("weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32)
-        if getattr(model.config, "is_encoder_decoder", False):
+        model = pretrained.load_weights(
+            "AutoModel", source, unused=lambda key: "pooler" in key or (two_parts and key.startswith("decoder."))
+        )
+        if two_parts:
             model = model.get_encoder()
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self._model = model.eval().to(chosen)
-        self._layer, self._torch, self._chosen = layer, torch, chosen
+        self._chosen = pretrained.chosen_device(device)
+        self._model = model.to(self._chosen)
+        self._layer, self._torch = layer, torch
         self._length = window_length(self._tokenizer, model)
 
     def encode(self, texts: Sequence[str], batch_size: int) -> list[tuple[NDArray[np.float32], NDArray[np.int64]]]:
@@ -181,7 +184,9 @@ class _Encoder:
             output = self._model(
                 input_ids=ids.to(self._chosen), attention_mask=mask.to(self._chosen), output_hidden_states=True
             )
-        hidden = output.hidden_states[self._layer].float().cpu().numpy()  # (B, T, D)
+        # Some models (CLIP's text half) list their last state as it is before the last normalisation.
+        states = (*output.hidden_states[:-1], output.last_hidden_state)
+        hidden = states[self._layer].float().cpu().numpy()  # (B, T, D)
         return [hidden[i, : len(window.ids)] for i, window in enumerate(windows)]
 
 

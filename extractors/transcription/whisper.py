@@ -139,26 +139,15 @@ class Whisper:
         return kind(text, first + float(start), first + float(end))
 
     def _load(self) -> Any:
-        import torch
         import transformers
 
         tokenizer = pretrained.load("tokenizer", "AutoTokenizer", self._source)
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights",
-                "AutoModelForSpeechSeq2Seq",
-                self._source,
-                use_safetensors=True,
-                dtype=torch.float32,
-                attn_implementation="eager",  # times of words are read from the attention
-                output_loading_info=True,
-            )
-        missing = sorted(told["missing_keys"])
-        if missing:
-            raise ToolError(
-                f"{self._source.name}: its weights lack {', '.join(missing[:5])}, which would be random: give a "
-                "Whisper that was trained to transcribe"
-            )
+        model = pretrained.load_weights(
+            "AutoModelForSpeechSeq2Seq",
+            self._source,
+            advice="give a Whisper that was trained to transcribe",
+            attn_implementation="eager",  # times of words are read from the attention
+        )
         self._check_language(model.generation_config)
         if not getattr(model.generation_config, "alignment_heads", None):
             warnings.warn(
@@ -166,13 +155,12 @@ class Whisper:
                 "times and their words share them",
                 stacklevel=4,
             )
-        chosen = ("cuda" if torch.cuda.is_available() else "cpu") if self._device == "auto" else self._device
         return transformers.pipeline(
             "automatic-speech-recognition",
-            model=model.eval(),
+            model=model,
             tokenizer=tokenizer,
             feature_extractor=self._prepare,
-            device=chosen,
+            device=pretrained.chosen_device(self._device),
         )
 
     def _check_language(self, config: Any) -> None:

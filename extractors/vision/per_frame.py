@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 Describe = Callable[[Sequence[NDArray[np.uint8]]], NDArray[np.float32]]
 
@@ -63,7 +62,7 @@ class PerFrameStream(VisionStream):
 
     def index(self, seconds: float) -> int:
         """The first instant whose step has its middle at or after this time."""
-        return math.ceil(seconds * self._extractor.frames_per_second - 0.5)
+        return first_step(seconds, self._extractor.frames_per_second)
 
     def _flush(self) -> None:
         if not self._waiting:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,13 @@ from extractors.base import VisionExtractor, VisionStream, check_range, make_spe
 from extractors.errors import ToolError
 from extractors.vision.per_frame import PerFrameStream
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 POOLINGS = ("cls", "mean", "pooled")
+PREPARATIONS = ("pillow", "torch")
+# The name that transformers has for each.
+_BACKENDS = {"pillow": "pil", "torch": "torchvision"}
 _PROBE_SIDE = 64
 
 
@@ -29,6 +36,11 @@ class TransformerVision(VisionExtractor):
 
     Of a model for images and text (CLIP, SigLIP) the image half is used. Batching changes no value beyond rounding.
 
+    With `preparation="torch"` frames are prepared on the device instead: colours by `extractors.device_frames`, the
+    rest by the torchvision form of the model's own image processor. Frames that a GPU decoded then never leave it.
+    Pictures differ from Pillow's by a grey level or two, and with them the features; so this is part of the spec, and
+    a model is scored with what it was trained on, whatever the device.
+
     Args:
         model: a model id of the Hugging Face hub, or a local folder with `config.json`, `model.safetensors` and
             `preprocessor_config.json`; `"package:NAME/FOLDER"` is such a folder inside the installed package `NAME`.
@@ -40,11 +52,12 @@ class TransformerVision(VisionExtractor):
         max_side_pixels: larger frames and images are scaled down by area before the image processor sees them.
         batch_size: frames per forward pass; changes speed and memory only.
         device: `"auto"` (CUDA where there is one), or a torch device; changes speed only.
+        preparation: `"pillow"`, or `"torch"` for GPUs, which needs torchvision.
 
     Raises:
         ValueError: a parameter is out of its range.
-        ToolError: transformers is missing; the model cannot be had or is no image encoder; or the folder is not the one
-            the hash names.
+        ToolError: transformers or torchvision is missing; the model cannot be had or is no image encoder; or the folder
+            is not the one the hash names.
     """
 
     REGISTRY_NAME = "vision.transformers"
@@ -63,12 +76,16 @@ class TransformerVision(VisionExtractor):
         max_side_pixels: int = 1280,
         batch_size: int = 16,
         device: str = "auto",
+        preparation: str = "pillow",
     ) -> None:
         check_range("frames_per_second", frames_per_second, 0.1, 120.0)
         check_range("max_side_pixels", max_side_pixels, 64, 8192)
         check_range("batch_size", batch_size, 1, 4096)
         if pooling not in POOLINGS:
             raise ValueError(f"pooling must be one of {POOLINGS}, not {pooling!r}")
+        if preparation not in PREPARATIONS:
+            raise ValueError(f"preparation must be one of {PREPARATIONS}, not {preparation!r}")
+        self._preparation = preparation
         self.frames_per_second, self.max_side_pixels = float(frames_per_second), int(max_side_pixels)
         self._pooling, self._batch_size, self._device = pooling, int(batch_size), device
         found = pretrained.find(model, revision, weights_sha256)
@@ -80,8 +97,14 @@ class TransformerVision(VisionExtractor):
             "pooling": pooling,
             "frames_per_second": frames_per_second,
             "max_side_pixels": max_side_pixels,
+            **({"preparation": preparation} if preparation != "pillow" else {}),  # what is stored keeps its fingerprint
         }
         self.spec = make_spec(self.REGISTRY_NAME, "transformers", self.DEFINITION, parameters, found.hints)
+
+    @property
+    def frames_device(self) -> str | None:
+        """See `VisionExtractor.frames_device`: where the model is, if frames are prepared there."""
+        return pretrained.chosen_device(self._device) if self._preparation == "torch" else None
 
     def stream(self) -> VisionStream:
         """A fresh stream; the first one loads the model.
@@ -90,7 +113,7 @@ class TransformerVision(VisionExtractor):
             ToolError: the weights or the image processor cannot be had, or the model has not what `pooling` asks for.
         """
         if self._encoder is None:
-            encoder = ImageEncoder(self._source, self._pooling, self._device)
+            encoder = ImageEncoder(self._source, self._pooling, self._device, self._preparation)
             encoder.check(len(self.names))
             self._encoder = encoder
         return PerFrameStream(self, self._encoder.encode, self._batch_size)
@@ -99,19 +122,22 @@ class TransformerVision(VisionExtractor):
 class ImageEncoder:
     """Image processor and encoder, loaded; see `TransformerVision` for the arguments."""
 
-    def __init__(self, source: pretrained.Source, pooling: str, device: str) -> None:
+    def __init__(self, source: pretrained.Source, pooling: str, device: str, preparation: str = "pillow") -> None:
         import torch
 
         self._name, self._pooling, self._torch = source.name, pooling, torch
-        self._processor = pretrained.load("image processor", "AutoImageProcessor", source, backend="pil")
-        with pretrained.without_load_report():
-            model, told = pretrained.load(
-                "weights", "AutoModel", source, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-            )
-        self._check_weights(told["missing_keys"])
+        self._on_device = preparation == "torch"
+        self._processor = _load_processor(source, preparation)
+        model = pretrained.load_weights(
+            "AutoModel",
+            source,
+            advice=f"give a checkpoint that holds them, or set pooling to another of {POOLINGS}",
+            # A pooling layer that is not used may be missing.
+            unused=lambda key: pooling != "pooled" and "pooler" in key,
+        )
         model = getattr(model, "vision_model", model)
-        self._chosen = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        self._model = model.eval().to(self._chosen)
+        self._chosen = pretrained.chosen_device(device)
+        self._model = model.to(self._chosen)
         self._patch = _pair(getattr(model.config, "patch_size", None))
 
     def check(self, width: int) -> None:
@@ -138,13 +164,10 @@ class ImageEncoder:
                 "random do (ViTMAE): give one that does not"
             )
 
-    def encode(self, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-        """`(H, W, 3)` RGB images → `(N, D)`."""
+    def encode(self, images: Sequence[NDArray[np.uint8] | Tensor]) -> NDArray[np.float32]:
+        """`(H, W, 3)` RGB images → `(N, D)`; tensors may lie anywhere."""
         torch = self._torch
-        pixels = [
-            self._processor(images=image, input_data_format="channels_last", return_tensors="pt")["pixel_values"][0]
-            for image in images
-        ]
+        pixels = self._prepare(images)
         parts = []
         with torch.inference_mode():
             # Processors that keep an image's proportions give sizes that cannot share a batch.
@@ -152,6 +175,16 @@ class ImageEncoder:
                 batch = torch.stack(list(run)).to(self._chosen)
                 parts.append(self._pool(self._model(pixel_values=batch), batch.shape[2:]).float().cpu().numpy())
         return np.asarray(np.concatenate(parts), np.float32)
+
+    def _prepare(self, images: Sequence[NDArray[np.uint8] | Tensor]) -> list[Tensor]:
+        """`(C, H, W)` of each image, as the model reads it."""
+        if not self._on_device:
+            return [
+                self._processor(images=image, input_data_format="channels_last", return_tensors="pt")["pixel_values"][0]
+                for image in images
+            ]
+        placed = [self._torch.as_tensor(image, device=self._chosen).permute(2, 0, 1) for image in images]
+        return list(self._processor(images=placed, input_data_format="channels_first")["pixel_values"])
 
     def _pool(self, output: Any, size: tuple[int, int]) -> Any:
         """`(B, D)` from the model's output for images of this height and width."""
@@ -177,14 +210,26 @@ class ImageEncoder:
     def _lacks(self, what: str) -> ToolError:
         return ToolError(f"{self._name}: has {what}: set pooling to another of {POOLINGS}")
 
-    def _check_weights(self, missing: Sequence[str]) -> None:
-        """Layers that the checkpoint lacks hold random numbers; a pooling layer that is not used may."""
-        needed = sorted(key for key in missing if self._pooling == "pooled" or "pooler" not in key)
-        if needed:
-            raise ToolError(
-                f"{self._name}: its weights lack {', '.join(needed[:5])}, which would be random: give a checkpoint "
-                f"that holds them, or set pooling to another of {POOLINGS}"
-            )
+
+def _load_processor(source: pretrained.Source, preparation: str) -> Any:
+    """The image processor of a model, in the form asked for.
+
+    Raises:
+        ToolError: it cannot be had, or transformers has it in another form only.
+    """
+    backend = _BACKENDS[preparation]
+    if backend == "torchvision" and find_spec("torchvision") is None:
+        raise ToolError(
+            "preparation='torch' needs torchvision, which is not installed: pip install 'mmsa-framework[gpu]', or set "
+            "preparation to 'pillow'"
+        )
+    processor = pretrained.load("image processor", "AutoImageProcessor", source, backend=backend)
+    if backend == "torchvision" and getattr(processor, "backend", None) != backend:
+        raise ToolError(
+            f"{source.name}: transformers has its image processor ({type(processor).__name__}) in no form for torch: "
+            "set preparation to 'pillow'"
+        )
+    return processor
 
 
 def encoder_width(config: Any, model: str) -> int:
@@ -197,6 +242,11 @@ def encoder_width(config: Any, model: str) -> int:
     Raises:
         ToolError: it is no image encoder.
     """
+    if getattr(config, "num_frames", None) or getattr(config, "frames_per_clip", None):
+        raise ToolError(
+            f"model={model!r}: is a video encoder ({type(config).__name__}): use vision.video_transformers, or "
+            "facial.video_transformers for faces"
+        )
     vision = getattr(config, "vision_config", config)
     width = getattr(vision, "hidden_size", None) or (getattr(vision, "hidden_sizes", None) or [None])[-1]
     if not isinstance(width, int):

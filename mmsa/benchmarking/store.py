@@ -136,7 +136,7 @@ def settings_of(entry: HeadEntry, config: TrainConfig) -> dict[str, Any]:
     """Everything of a row and its configuration that can change a number, as plain JSON values."""
     settings = json.loads(json.dumps(config.model_dump(mode="json", exclude=INDIFFERENT), default=str))
     if entry.classical:  # it has no fusion head, no epochs and no seed
-        kept = ("corpus", "modalities", "tasks", "extractors")
+        kept = ("corpus", "modalities", "tasks", "extractors", "grid", "words")
         settings = {key: settings[key] for key in kept} | {"head": dict(entry.options)}
     return {"name": entry.head, **settings}
 
@@ -164,8 +164,15 @@ def identity_of(corpus: Corpus, fingerprints: Mapping[str, str]) -> str:
         corpus: the clips.
         fingerprints: of each modality's features.
     """
-    clips = [[clip.id, clip.split, dict(clip.labels), clip.transcript, *_media(clip)] for clip in corpus.clips]
+    clips = [
+        [clip.id, clip.split, dict(clip.labels), clip.transcript, *_media(clip), *_times(clip)] for clip in corpus.clips
+    ]
     return digest_of([clips, dict(fingerprints)])
+
+
+def _times(clip: Clip) -> list[Any]:
+    """Of words, where speech models gave some."""
+    return [] if clip.timed is None else [asdict(clip.timed)]
 
 
 def _media(clip: Clip) -> list[Any]:

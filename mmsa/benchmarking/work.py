@@ -73,7 +73,7 @@ _LIMIT = 3
 
 def shop_key(config: TrainConfig) -> str:
     """What decides a workshop."""
-    kept = {"corpus", "root", "modalities", "tasks", "extractors", "encoders", "feature_dtype"}
+    kept = {"corpus", "root", "modalities", "tasks", "extractors", "encoders", "feature_dtype", "grid", "words"}
     return digest_of(config.model_dump(mode="json", include=kept))
 
 

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from mmsa.commands.console import Json, err, names, out, plain
 from mmsa.errors import UsageError
-from mmsa.words import WordOptions
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from mmsa.features.files import FileFeatures
     from mmsa.features.inventory import Entry
 
-SETTINGS = ("extractors", "feature_dtype", "jobs", "modalities")
+SETTINGS = ("encoders", "extractors", "feature_dtype", "jobs", "modalities", "words")
 """What --set may change here: what decides the features, and nothing of the training."""
 
 SHOWN = 5
@@ -41,14 +40,17 @@ def extract(
         list[str] | None, typer.Option("--set", help="key=value, such as extractors.audio.name=speech.torchaudio.")
     ] = None,
     jobs: Annotated[int | None, typer.Option(help="Processes. Default: one per core.", min=1)] = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where frames are decoded and encoders compute: auto, cpu or cuda.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, or float16 for half the disk.")] = None,
     output: Annotated[Path | None, typer.Option(help="For a folder of media: where its features go.")] = None,
     transcribe: Annotated[
-        str | None, typer.Option(help="For a folder of media: a Whisper for files without a transcript.")
+        str | None, typer.Option(help="A Whisper (hub id or folder) for what has no transcript.")
     ] = None,
     language: Annotated[str | None, typer.Option(help="What is spoken: en, english, … Default: heard.")] = None,
     align: Annotated[
-        str | None, typer.Option(help="For a folder of media: a CTC model for transcripts without times.")
+        str | None, typer.Option(help="A CTC model (hub id or folder) that gives times to transcripts without.")
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Say what the store holds; of CORPUS alone if given.")] = False,
     prune: Annotated[bool, typer.Option("--prune", help="Delete what nothing opens any more, and stop.")] = False,
@@ -65,14 +67,25 @@ def extract(
         return
     if corpus is None and not prune:
         raise UsageError("what to extract? Give a corpus, such as `mmsa extract demo`, or a folder with media files")
-    options = {"corpus": corpus, "root": root, "modalities": names(modalities), "jobs": jobs, "feature_dtype": dtype}
+    words = {"words.transcribe": transcribe, "words.language": language, "words.align": align}
+    options = {
+        **words,
+        "corpus": corpus,
+        "root": root,
+        "modalities": names(modalities),
+        "jobs": jobs,
+        "feature_dtype": dtype,
+        "device": device,
+    }
     chosen = _config(config, {key: value for key, value in options.items() if value is not None}, set_ or [], faces)
+    if chosen.device == "cuda":
+        from mmsa.workshop import choose_device
+
+        choose_device(chosen.device)
     if prune:
         _prune(chosen if corpus is not None else None, yes, as_json)
     elif corpus is not None and _is_media_folder(corpus):
-        _extract_folder(Path(corpus), output, root, chosen, WordOptions(transcribe, language, align), as_json)
-    elif transcribe is not None or align is not None or language is not None:
-        raise UsageError("--transcribe, --language and --align are for a folder of media; a corpus has its transcripts")
+        _extract_folder(Path(corpus), output, root, chosen, as_json)
     elif output is not None:
         raise UsageError(f"--output is for a folder of media; the features of {corpus} go to the feature store")
     else:
@@ -118,17 +131,25 @@ def _corpus(config: TrainConfig) -> tuple[Corpus, list[str], dict[str, Extractor
 
 def _extract_corpus(config: TrainConfig, as_json: bool) -> None:
     from mmsa.features import fill_store
+    from mmsa.features.transcripts import hear_words
     from mmsa.precomputed import open_precomputed
 
     corpus, ready, built = _corpus(config)
+    corpus, heard, source = hear_words(corpus, config.words.options, built, jobs=config.jobs)
     tables = {key: open_precomputed(corpus, key) for key in ready}
-    made, done = fill_store(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype)
+    made, done = fill_store(corpus, built, jobs=config.jobs, store_dtype=config.feature_dtype, device=config.device)
     rows = [_row(key, table, done.get(key)) for key, table in sorted({**tables, **made}.items())]
     if as_json:
+        if heard is not None:
+            typer.echo(
+                json.dumps({"corpus": corpus.name, "transcripts": {**vars(heard), "failed": dict(heard.failed)}})
+            )
         for row in rows:
             typer.echo(json.dumps({"corpus": corpus.name, **row}))
     else:
         _print_rows(corpus.name, rows)
+        for line in heard.told(source) if heard is not None and source is not None else ():
+            out.print(plain(line), highlight=False, soft_wrap=True)
 
 
 def _row(key: str, table: FeatureTable, done: Filled | None) -> dict[str, Any]:
@@ -190,9 +211,7 @@ def size(count: int) -> str:
     return f"{value:.1f} TB"
 
 
-def _extract_folder(
-    folder: Path, output: Path | None, root: Path | None, config: TrainConfig, words: WordOptions, as_json: bool
-) -> None:
+def _extract_folder(folder: Path, output: Path | None, root: Path | None, config: TrainConfig, as_json: bool) -> None:
     from mmsa.features.choose import build_extractors
     from mmsa.features.files import extract_files, has_sidecar, media_files
     from mmsa.progress import track
@@ -204,10 +223,19 @@ def _extract_folder(
             f"{folder} is a folder of media, not a corpus: give --output FOLDER for its features. A corpus in its "
             f"official layout is given by name, with --root {folder}"
         )
-    paths = media_files(folder)
+    paths, words = media_files(folder), config.words.options
     spoken = ("text",) if words.transcribe is not None or any(map(has_sidecar, paths)) else ()
     built = build_extractors(config, config.modalities or ("audio", *spoken, "vision"))
-    made = extract_files(paths, folder, output, built, jobs=config.jobs, store_dtype=config.feature_dtype, words=words)
+    made = extract_files(
+        paths,
+        folder,
+        output,
+        built,
+        jobs=config.jobs,
+        store_dtype=config.feature_dtype,
+        words=words,
+        device=config.device,
+    )
     results = []
     for result in track(made, "Extracting", len(paths)):
         results.append(result)

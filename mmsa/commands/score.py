@@ -78,6 +78,9 @@ def score(
         int | None,
         typer.Option(help="Processes, each with a copy of the model; with --ray its workers. Default: 1 / all.", min=1),
     ] = None,
+    device: Annotated[
+        str, typer.Option(help="Where frames are decoded and encoders compute: auto, cpu or cuda.")
+    ] = "auto",
     ray: Annotated[
         str | None, typer.Option(help="Score on a Ray cluster: local (this machine), auto, or HOST:PORT.")
     ] = None,
@@ -107,6 +110,11 @@ def score(
     if output is None and (format_ is not None or retry_failed):
         raise UsageError(f"{'--format' if format_ is not None else '--retry-failed'} needs --output")
 
+    if ray is not None and device != "auto":
+        raise UsageError(
+            f"--device {device} is of this machine: with --ray every worker takes what it has, leave it out"
+        )
+
     from mmsa.scoring.batch import Recipe, score_batch, scorer_of
     from mmsa.scoring.exports import Places
     from mmsa.scoring.inputs import gather
@@ -122,7 +130,7 @@ def score(
     places = None if output is None else Places(output, names(format_) or ())
     words = WordOptions(transcribe, language, align, save_transcripts)
     bundle = _find_model(run, modalities, models, config, set_)
-    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words)
+    recipe = Recipe(bundle, timeline, trust_extractors, max_fetch_mb, words, device)
     model = scorer_of(recipe).model
     for note in inputs.notes:
         err.print(plain(note), highlight=False)

@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from mmsa.tasks import Label, Task
+
+if TYPE_CHECKING:
+    from extractors.transcript import Transcript
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -36,6 +39,8 @@ class Clip:
         turn: position in that conversation.
         attributes: what else is known of it.
         more_media: the still images after `media`, where a post has several.
+        timed: the transcript with the times of its words, where speech recognition or forced alignment gave them (see
+            `mmsa.features.transcripts`); empty where no speech was recognised.
     """
 
     id: str
@@ -50,6 +55,7 @@ class Clip:
     turn: int | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     more_media: tuple[Path, ...] = ()
+    timed: Transcript | None = None
 
     @property
     def may_sound(self) -> bool:

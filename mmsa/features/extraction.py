@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +13,7 @@ from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.corpora.clip import Clip
 from mmsa.errors import UsageError
+from mmsa.features.identity import reads_words
 
 if TYPE_CHECKING:
     from extractors.base import Extractor, TextExtractor
@@ -22,14 +25,23 @@ Job = tuple[Clip, tuple[str, ...]]
 T = TypeVar("T")
 R = TypeVar("R")
 
+NO_SPEECH = "no speech was recognised"
 BATCH = 1024
 """Texts that are given to an extractor at once."""
 
 
-def extract_clip(clip: Clip, extractors: Mapping[str, Extractor]) -> Result:
+def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = "auto") -> Result:
     """Features of one clip and why a modality is missing; unreadable media counts as missing, not as a failure.
 
     Reasons name the media file without its folder: they are kept with features that do not depend on it.
+
+    Args:
+        clip: of a corpus.
+        extractors: by modality.
+        device: where frames are decoded; see `extractors.extract`.
+
+    Warns:
+        UserWarning: frames were decoded on the CPU where a GPU was to do it; Python shows each reason once.
     """
     import extractors as ex
 
@@ -37,11 +49,18 @@ def extract_clip(clip: Clip, extractors: Mapping[str, Extractor]) -> Result:
         found = ex.extract(
             media,
             extractors,
-            transcript=clip.transcript,
+            transcript=clip.transcript if clip.timed is None else clip.timed,
             start_seconds=clip.start_seconds if media else None,
             end_seconds=clip.end_seconds if media else None,
+            device=device,
         )
-        return found.sequences, dict(found.missing)
+        if found.fallback:
+            warnings.warn(f"frames were decoded on the CPU: {found.fallback}", stacklevel=2)
+        unheard = clip.timed is not None and not clip.timed
+        reasons = {
+            key: NO_SPEECH if unheard and reads_words(extractors[key]) else why for key, why in found.missing.items()
+        }
+        return found.sequences, reasons
 
     try:
         return extract(clip.files if clip.more_media else clip.media)
@@ -58,6 +77,7 @@ def extract_jobs(
     extractors: Mapping[str, Extractor],
     processes: int | None = None,
     earlier: Sequence[Clip] = (),
+    device: str = "auto",
 ) -> Iterator[Result]:
     """Extract what each job asks for, in order.
 
@@ -68,6 +88,7 @@ def extract_jobs(
         earlier: the clips that came before these and need no extraction any more. Where texts are read in batches, the
             batches are those that there would be with them, as the numbers of some encoders depend in the last digit
             on what else is in a batch.
+        device: where frames are decoded and, in processes, where extractors compute that can be put somewhere.
 
     Raises:
         UsageError: a process was killed.
@@ -80,15 +101,15 @@ def extract_jobs(
         return
     workers = min(processes or os.cpu_count() or 1, len(jobs))
     if workers <= 1:
-        yield from (_extract_job(job, extractors) for job in jobs)
+        yield from (_extract_job(job, extractors, device) for job in jobs)
         return
     named = [(f"the clip {clip.id!r}", (clip, keys)) for clip, keys in jobs]
-    yield from in_processes(_extract_job, named, extractors, workers)
+    yield from in_processes(partial(_extract_job, device=device), named, extractors, workers, device)
 
 
-def _extract_job(job: Job, extractors: Mapping[str, Extractor]) -> Result:
+def _extract_job(job: Job, extractors: Mapping[str, Extractor], device: str) -> Result:
     clip, keys = job
-    return extract_clip(clip, {key: extractors[key] for key in keys})
+    return extract_clip(clip, {key: extractors[key] for key in keys}, device)
 
 
 def _batches(clips: Sequence[Clip], text: TextExtractor, earlier: Sequence[Clip]) -> Iterator[Result]:
@@ -112,6 +133,7 @@ def in_processes(
     jobs: Sequence[tuple[str, T]],
     extractors: Mapping[str, Extractor],
     workers: int,
+    device: str = "auto",
 ) -> Iterator[R]:
     """Call a function for each job in processes, in order, with a bounded number under way.
 
@@ -120,6 +142,7 @@ def in_processes(
         jobs: a name for messages, and what the function takes.
         extractors: rebuilt from their specs in each process.
         workers: how many processes.
+        device: where extractors compute that can be put somewhere.
 
     Raises:
         UsageError: a process was killed.
@@ -131,7 +154,7 @@ def in_processes(
 
     specs = {key: extractor.spec.to_dict() for key, extractor in extractors.items()}
     context = multiprocessing.get_context("spawn")  # a forked child would inherit FFmpeg's and torch's threads
-    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(specs,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(specs, device))
     waiting: deque[tuple[str, Future[R]]] = deque()
     try:
         for name, job in jobs:
@@ -154,15 +177,17 @@ def in_processes(
 _worker_extractors: dict[str, Extractor] = {}
 
 
-def _start_worker(specs: dict[str, dict[str, Any]]) -> None:
+def _start_worker(specs: dict[str, dict[str, Any]], device: str) -> None:
     import signal
     import threading
 
     import extractors as ex
+    from extractors.registry import placement
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent stops its workers in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker_extractors.update({key: ex.rebuild(ExtractorSpec.from_dict(spec)) for key, spec in specs.items()})
+    found = {key: ExtractorSpec.from_dict(spec) for key, spec in specs.items()}
+    _worker_extractors.update({key: ex.rebuild(spec, **placement(spec.name, device)) for key, spec in found.items()})
 
 
 def _end_with_parent() -> None:

@@ -110,6 +110,7 @@ def extract_files(
     jobs: int | None = None,
     store_dtype: str = "float32",
     words: WordOptions | None = None,
+    device: str = "auto",
 ) -> Iterator[FileFeatures]:
     """Write the features of media files, each file's when it is done; what is there already is kept.
 
@@ -123,6 +124,7 @@ def extract_files(
         jobs: processes; None is one per core.
         store_dtype: how values are kept.
         words: what is done for files without a transcript, and for transcripts without times.
+        device: see `mmsa.features.load_features`.
 
     Raises:
         UsageError: a model that `words` names cannot be had.
@@ -134,14 +136,18 @@ def extract_files(
     words = words or WordOptions()
     made_by = word_source(words).identity
     tasks = [
-        replace(_task(path, output / path.relative_to(root), media[path], dtype, extractors, made_by), words=words)
+        replace(
+            _task(path, output / path.relative_to(root), media[path], dtype, extractors, made_by),
+            words=words,
+            device=device,
+        )
         for path in paths
     ]
     kept = {i: found for i, task in enumerate(tasks) if (found := _kept(task)) is not None}
     todo = [task for i, task in enumerate(tasks) if i not in kept]
     workers = min(jobs or os.cpu_count() or 1, len(todo))
     if workers > 1:
-        made = in_processes(_make, [(str(task.path), task) for task in todo], extractors, workers)
+        made = in_processes(_make, [(str(task.path), task) for task in todo], extractors, workers, device)
     else:
         made = (_make(task, extractors) for task in todo)
     for i in range(len(tasks)):
@@ -157,6 +163,7 @@ class _Task:
     transcript: Transcript | None
     error: str | None = None
     words: WordOptions = field(default_factory=WordOptions)
+    device: str = "auto"
 
 
 def _task(
@@ -224,7 +231,7 @@ def _make(task: _Task, extractors: Mapping[str, Extractor]) -> FileFeatures:
         return FileFeatures(task.path, task.output, error=task.error)
     try:
         transcript, told = word_source(task.words).find(task.path, task.transcript or ex.Transcript(), (None, None))
-        found = ex.extract(task.path, extractors, transcript=transcript)
+        found = ex.extract(task.path, extractors, transcript=transcript, device=task.device)
         found = replace(found, notes=(*found.notes, *told, *mismatches(extractors, transcript.language)))
         _write(task, found, {key: extractor.spec.to_dict() for key, extractor in extractors.items()})
     except (ex.MediaError, UsageError) as error:

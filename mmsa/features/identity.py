@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,13 @@ def clip_digests(clips: Sequence[Clip], words: bool, media: Mapping[Path, MediaI
         words: whether the extractor reads (see `reads_words`).
         media: identity of every media file that a clip names.
     """
-    return [_digest(clip, clip.transcript if words else None, media) for clip in clips]
+    return [_digest(clip, words, media) for clip in clips]
 
 
-def _digest(clip: Clip, words: str | None, media: Mapping[Path, MediaIdentity]) -> bytes:
-    seen: list[object] = [words]
+def _digest(clip: Clip, words: bool, media: Mapping[Path, MediaIdentity]) -> bytes:
+    seen: list[object] = [clip.transcript if words else None]
+    if words and clip.timed is not None:
+        seen.append(asdict(clip.timed))
     if clip.files:
         # With the ending, by which decoders tell some formats that their bytes alone do not.
         seen += [[media[path].content, path.suffix.lower()] for path in clip.files]

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 from extractors.spec import ExtractorSpec
 from mmsa.corpora.clip import Corpus
 from mmsa.errors import UsageError
+from mmsa.features.aligned import aligned_root, lacks_sources
 from mmsa.features.identity import clip_digests
 from mmsa.features.media import ledger_folder, stale_ledgers
 from mmsa.features.part import discard
 from mmsa.features.rows import PART, part_rows, table_rows
 from mmsa.features.store import group_folder, identify, locate, lock_path, store_root
 from mmsa.features.table import ABANDONED_SECONDS, DTYPES, open_table, read_description
+from mmsa.features.transcripts import known_forms
 from mmsa.precomputed import is_precomputed
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
 
-State = Literal["whole", "unfinished", "ready-made", "unreadable"]
+State = Literal["whole", "unfinished", "ready-made", "aligned", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,13 @@ class Entry:
     Attributes:
         folder: where.
         state: `"whole"`; `"unfinished"`, of an extraction that was stopped or is at work; `"ready-made"`, of features
-            that no extractor made; or `"unreadable"`, what this version of mmsa cannot open.
+            that no extractor made; `"aligned"`, all modalities on one grid; or `"unreadable"`, what this version of
+            mmsa cannot open.
         corpus: which one it was made for; others with the same clips use it as well. "" where unknown.
         spec: what made it; None where unknown.
         dtype: how values are kept; "" where unknown.
         clips: how many it has.
-        steps: of all clips.
+        steps: of all clips; of those on a grid, in all modalities.
         missing: clips without steps.
         bytes: on the disk.
     """
@@ -86,8 +89,10 @@ def list_store() -> list[Entry]:
     """Every table of the store, finished or not."""
     root = store_root()
     groups = [group for group in sorted(root.iterdir()) if group.is_dir()] if root.is_dir() else []
-    folders = (f for group in groups if group != ledger_folder() for f in sorted(group.iterdir()) if f.is_dir())
-    return [_entry(folder) for folder in folders if not _is_being_written(folder)]
+    kept = [group for group in groups if group not in (ledger_folder(), aligned_root())]
+    folders = (f for group in kept for f in sorted(group.iterdir()) if f.is_dir())
+    tables = [_entry(folder) for folder in folders if not _is_being_written(folder)]
+    return [*tables, *(_aligned_entry(folder) for folder in sorted(aligned_root().glob("*")) if folder.is_dir())]
 
 
 def _is_being_written(folder: Path) -> bool:
@@ -113,13 +118,28 @@ def _entry(folder: Path) -> Entry:
     return Entry(folder, state, str(meta.get("corpus", "")), table.spec, dtype, clips, steps, len(table.missing), size)
 
 
+def _aligned_entry(folder: Path) -> Entry:
+    size = folder_bytes(folder)
+    try:
+        found = {place: (read_description(place), open_table(place)) for place in sorted(folder.glob("[!.]*"))}
+        if not found or any("sources" not in about for about, _ in found.values()):
+            raise UsageError("nothing, or not all of it, is there")
+    except (UsageError, ValueError, KeyError):
+        return Entry(folder, "unreadable", "", None, "", 0, 0, 0, size)
+    tables = [table for _, table in found.values()]
+    (about, first), *_ = found.values()
+    steps, missing = sum(int(table.offsets[-1]) for table in tables), sum(len(table.missing) for table in tables)
+    corpus, dtype = str(about.get("corpus", "")), first.values.dtype.name
+    return Entry(folder, "aligned", corpus, None, dtype, len(first.offsets) - 1, steps, missing, size)
+
+
 def find_stale(
     corpus: Corpus | None = None, extractors: Mapping[str, Extractor] | None = None, store_dtype: str = "float32"
 ) -> list[Stale]:
     """What can be deleted: nothing opens it any more, and no clip of a corpus would have to be extracted again for it.
 
-    Always: folders of another layout, damaged ones, tables of built-in extractors whose versions here are others, and
-    what is remembered of media files that are gone.
+    Always: folders of another layout, damaged ones, tables of built-in extractors whose versions here are others, those
+    on a grid whose features are gone or go now, and what is remembered of media files that are gone.
 
     With a corpus: tables made for it that hold none of its clips any more, or that its own finished table has
     superseded; unfinished ones that it has superseded; arrays of it that have changed.
@@ -133,6 +153,11 @@ def find_stale(
     found = {entry.folder: reason for entry in entries if (reason := _why_unreachable(entry))}
     if corpus is not None:
         found = {**_superseded(corpus, extractors or {}, store_dtype, entries), **found}
+    for entry in entries:
+        if entry.state == "aligned" and any(
+            lacks_sources(read_description(f), found) for f in entry.folder.glob("[!.]*")
+        ):
+            found[entry.folder] = "on a grid, of features that are not there any more"
     sizes = {entry.folder: entry.bytes for entry in entries}
     stale = [Stale(folder, reason, sizes[folder]) for folder, reason in sorted(found.items())]
     gone = [(path, "remembers media files that are gone") for path in stale_ledgers()]
@@ -168,9 +193,11 @@ def _superseded(
     corpus: Corpus, extractors: Mapping[str, Extractor], store_dtype: str, entries: list[Entry]
 ) -> dict[Path, str]:
     media = identify(corpus)
-    alive = {digest for words in (False, True) for digest in clip_digests(corpus.clips, words, media)}
-    finished = {own.folder.parent: own for own in locate(corpus, extractors, store_dtype) if own.open() is not None}
-    current = {own.folder for own in finished.values()}
+    forms = [*known_forms(corpus), corpus]
+    alive = {digest for form in forms for words in (False, True) for digest in clip_digests(form.clips, words, media)}
+    located = [own for form in forms for own in locate(form, extractors, store_dtype) if own.open() is not None]
+    finished = {own.folder.parent: own for own in located}
+    current = {own.folder for own in located}
     found: dict[Path, str] = {}
     for entry in entries:
         own, name = finished.get(entry.folder.parent), entry.folder.name

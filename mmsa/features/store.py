@@ -127,7 +127,12 @@ def _locate(
 
 
 def load_features(
-    corpus: Corpus, extractors: Mapping[str, Extractor], *, jobs: int | None = None, store_dtype: str = "float32"
+    corpus: Corpus,
+    extractors: Mapping[str, Extractor],
+    *,
+    jobs: int | None = None,
+    store_dtype: str = "float32",
+    device: str = "auto",
 ) -> dict[str, FeatureTable]:
     """Open the features of a corpus, extracting first what is not there.
 
@@ -137,12 +142,14 @@ def load_features(
         jobs: processes; None is one per core.
         store_dtype: `"float32"`, or `"float16"` for half the disk and 11 significant bits; a table of its own. What is
             there in float32 is converted, not extracted again.
+        device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
+            `"cuda"`.
 
     Raises:
         UsageError: no clip of the corpus has a modality at all, a value is too large for float16, or a media file
             changed while it was read.
     """
-    opened, _ = fill_store(corpus, extractors, jobs=jobs, store_dtype=store_dtype)
+    opened, _ = fill_store(corpus, extractors, jobs=jobs, store_dtype=store_dtype, device=device)
     for key, table in opened.items():
         if table.offsets[-1] == 0:
             reason = next(iter(table.missing.values()), "unknown")
@@ -154,7 +161,12 @@ def load_features(
 
 
 def fill_store(
-    corpus: Corpus, extractors: Mapping[str, Extractor], *, jobs: int | None = None, store_dtype: str = "float32"
+    corpus: Corpus,
+    extractors: Mapping[str, Extractor],
+    *,
+    jobs: int | None = None,
+    store_dtype: str = "float32",
+    device: str = "auto",
 ) -> tuple[dict[str, FeatureTable], dict[str, Filled]]:
     """Like `load_features`, without minding modalities that no clip has; also says what was done."""
     media = identify(corpus)
@@ -165,7 +177,7 @@ def fill_store(
     if todo:
         with _locked(todo, corpus.name):
             tables.update({own.key: own.open() for own in todo})  # another process may have made it by now
-            done.update(_fill(corpus, [own for own in todo if tables[own.key] is None], media, jobs))
+            done.update(_fill(corpus, [own for own in todo if tables[own.key] is None], media, jobs, device))
     opened = {own.key: _named(tables[own.key] or open_table(own.folder), corpus) for own in wanted}
     return {key: opened[key] for key in extractors}, {key: done[key] for key in extractors}
 
@@ -206,7 +218,7 @@ def say(text: str) -> None:
 
 
 def _fill(
-    corpus: Corpus, wanted: Sequence[Wanted], media: Mapping[Path, MediaIdentity], jobs: int | None
+    corpus: Corpus, wanted: Sequence[Wanted], media: Mapping[Path, MediaIdentity], jobs: int | None, device: str
 ) -> dict[str, Filled]:
     """Make the given tables in one pass over the clips, going on where an earlier pass was stopped."""
     if not wanted:
@@ -214,7 +226,7 @@ def _fill(
     start = time.perf_counter()
     with ExitStack() as stack:
         fillings = [_Filling(own, stack) for own in wanted]
-        _run(corpus, fillings, media, jobs)
+        _run(corpus, fillings, media, jobs, device)
         seconds = time.perf_counter() - start
         for filling in fillings:
             filling.part.finish(corpus.name)
@@ -274,7 +286,11 @@ def _result_of(result: Result, key: str) -> tuple[FeatureSequence, str | None]:
 
 
 def _run(
-    corpus: Corpus, fillings: Sequence[_Filling], media: Mapping[Path, MediaIdentity], processes: int | None
+    corpus: Corpus,
+    fillings: Sequence[_Filling],
+    media: Mapping[Path, MediaIdentity],
+    processes: int | None,
+    device: str,
 ) -> None:
     """Add every clip that is not there yet to every table."""
     clips, first = corpus.clips, min(len(filling.part) for filling in fillings)
@@ -290,7 +306,7 @@ def _run(
     label = f"{verb} {', '.join(filling.key for filling in fillings)} of {corpus.name}"
     with ExitStack() as stack:  # workers and the bar end here, not when the collector finds them
         extractors = {filling.key: filling.extractor for filling in fillings}
-        results = extract_jobs(list(jobs.values()), extractors, processes, earlier)
+        results = extract_jobs(list(jobs.values()), extractors, processes, earlier, device)
         positions = track(range(first, len(clips)), label, len(clips) - first)
         for iterator in (results, positions):
             stack.enter_context(closing(cast("Generator[object]", iterator)))

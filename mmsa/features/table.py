@@ -5,7 +5,8 @@ A table is a folder:
 - `values.raw`: `(sum of T, D)` float32 or float16, little-endian, row after row;
 - `times.raw`: `(sum of T, 2)` float64, little-endian, seconds;
 - `offsets.npy`: `(N + 1,)` int64, where each clip's rows begin;
-- `store.json`: the extractor's spec, the feature names, the values' type, and why clips have no steps.
+- `store.json`: the extractor's spec, the feature names, the values' type, and why clips have no steps;
+- `present.raw`, of tables on a grid only: `(sum of T,)` bool, False where a row is an empty cell.
 
 `store.json` is written last, into a folder that gets its name when all is on the disk.
 """
@@ -22,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from mmsa.errors import UsageError
 FORMAT = 1
 ABANDONED_SECONDS = 24 * 3600
 DESCRIPTION = "store.json"
-VALUES, TIMES, OFFSETS = "values.raw", "times.raw", "offsets.npy"
+VALUES, TIMES, OFFSETS, PRESENT = "values.raw", "times.raw", "offsets.npy", "present.raw"
 
 StoreDtype = Literal["float32", "float16"]
 DTYPES: tuple[StoreDtype, ...] = get_args(StoreDtype)
@@ -59,6 +60,9 @@ class FeatureTable:
         times: `(sum of T, 2)` float64 seconds, memory-mapped.
         offsets: `(N + 1,)` int64: clip `i` owns rows `offsets[i]` to `offsets[i + 1]`.
         missing: why a clip has no steps, by clip id.
+        present: `(sum of T,)` bool, memory-mapped, of tables on a grid (see `mmsa.features.aligned`): False where a row
+            is an empty cell, which holds zeros that are no data. None where every row is a step.
+        folder: where it lies; None for one that is in memory only.
     """
 
     spec: ExtractorSpec
@@ -67,11 +71,16 @@ class FeatureTable:
     times: NDArray[np.float64]
     offsets: NDArray[np.int64]
     missing: Mapping[str, str]
+    present: NDArray[np.bool_] | None = None
+    folder: Path | None = None
 
     def sequence(self, clip: int) -> FeatureSequence:
-        """The sequence of one clip in float32, by its position in the corpus."""
+        """The sequence of one clip in float32, by its position in the corpus; without empty cells."""
         rows = slice(self.offsets[clip], self.offsets[clip + 1])
-        return FeatureSequence(np.asarray(self.values[rows], np.float32), np.asarray(self.times[rows]), self.names)
+        values, times = np.asarray(self.values[rows], np.float32), np.asarray(self.times[rows])
+        if self.present is not None:
+            values, times = values[self.present[rows]], times[self.present[rows]]
+        return FeatureSequence(values, times, self.names)
 
 
 def check_dtype(given: str) -> StoreDtype:
@@ -184,35 +193,53 @@ def move_into_place(partial: Path, folder: Path) -> None:
 class TableWriter:
     """Appends sequences to a table that is being written; `table_writer` makes one."""
 
-    def __init__(self, folder: Path, spec: ExtractorSpec, names: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, spec: ExtractorSpec, names: tuple[str, ...], dtype: StoreDtype) -> None:
         self.folder = folder
         self.spec = spec
         self.names = names
+        self.dtype = dtype
         self.offsets = [0]
         self.missing: dict[str, str] = {}
         self.values = (folder / VALUES).open("wb")
         self.times = (folder / TIMES).open("wb")
+        self.present: BinaryIO | None = None
 
-    def add(self, clip_id: str, sequence: FeatureSequence, missing: str | None) -> None:
-        """The next clip's sequence, and why it has no steps where it has none."""
-        values, times = encode(sequence, "float32", clip_id)
+    def add(
+        self, clip_id: str, sequence: FeatureSequence, missing: str | None, present: NDArray[np.bool_] | None = None
+    ) -> None:
+        """The next clip's sequence, and why it has no steps where it has none.
+
+        Args:
+            clip_id: of the clip.
+            sequence: its steps.
+            missing: why there are none.
+            present: `(T,)`, which rows are steps and no empty cells; given for every clip of a table or for none.
+        """
+        values, times = encode(sequence, self.dtype, clip_id)
         self.values.write(values)
         self.times.write(times)
+        if present is not None:
+            self.present = self.present or (self.folder / PRESENT).open("wb")
+            self.present.write(present.tobytes())
         self.offsets.append(self.offsets[-1] + len(sequence))
         if missing is not None:
             self.missing[clip_id] = missing
 
-    def close(self) -> None:
-        """Write what describes the table; without it the folder is none."""
-        for file in (self.values, self.times):
+    def close(self, **more: Any) -> None:
+        """Write what describes the table, and what else is to be said of it; without it the folder is none."""
+        for file in filter(None, (self.values, self.times, self.present)):
             sync(file)
             file.close()
-        describe(self.folder, self.spec, self.names, "float32", self.offsets, self.missing)
+        if self.present is not None:
+            more["gaps"] = True
+        describe(self.folder, self.spec, self.names, self.dtype, self.offsets, self.missing, **more)
 
 
 @contextmanager
-def table_writer(folder: Path, spec: ExtractorSpec, names: tuple[str, ...]) -> Iterator[TableWriter]:
-    """Write a float32 table in one go, beside its final place, and move it there at the end.
+def table_writer(
+    folder: Path, spec: ExtractorSpec, names: tuple[str, ...], dtype: StoreDtype = "float32", **more: Any
+) -> Iterator[TableWriter]:
+    """Write a table in one go, beside its final place, and move it there at the end.
 
     For features that are at hand; what must be extracted first goes through `mmsa.features.load_features`, which goes
     on where it was stopped.
@@ -223,14 +250,14 @@ def table_writer(folder: Path, spec: ExtractorSpec, names: tuple[str, ...]) -> I
             shutil.rmtree(left, ignore_errors=True)
     partial = folder.parent / f".{folder.name}-{uuid.uuid4().hex}"
     partial.mkdir()
-    writer = TableWriter(partial, spec, names)
+    writer = TableWriter(partial, spec, names, dtype)
     try:
         yield writer
-        writer.close()
+        writer.close(**more)
         move_into_place(partial, folder)
     finally:
-        writer.values.close()
-        writer.times.close()
+        for file in filter(None, (writer.values, writer.times, writer.present)):
+            file.close()
         shutil.rmtree(partial, ignore_errors=True)
 
 
@@ -275,6 +302,8 @@ def open_table(folder: Path) -> FeatureTable:
         times=_map(folder / TIMES, np.dtype("<f8"), (steps, 2)),
         offsets=offsets,
         missing=meta["missing"],
+        present=_map(folder / PRESENT, np.dtype("?"), (steps, 1))[:, 0] if meta.get("gaps") else None,
+        folder=folder,
     )
 
 

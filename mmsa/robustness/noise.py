@@ -11,7 +11,7 @@ from mmsa.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     from extractors.base import AudioExtractor, Extractor
-    from mmsa.corpora.clip import Corpus, Split
+    from mmsa.corpora.clip import Clip, Corpus, Split
     from mmsa.robustness.words import Vocabulary
 
 
@@ -177,15 +177,24 @@ class Damage:
 
     def _misheard(self, corpus: Corpus, level: float) -> Corpus:
         """Misheard per clip, not behind the extractor: two people who say the same are not misheard alike."""
+        clips = tuple(self._misheard_clip(clip, level) if clip.transcript else clip for clip in corpus.clips)
+        return replace(corpus, clips=clips)
+
+    def _misheard_clip(self, clip: Clip, level: float) -> Clip:
+        """Where words have times, each phrase keeps its own; its words are spread over it."""
+        from extractors.transcript import Segment, Transcript
         from mmsa.robustness.words import mishear
 
-        clips = tuple(
-            replace(clip, transcript=mishear(clip.transcript, level, self._vocabulary, seed=self.seed, key=clip.id))
-            if clip.transcript
-            else clip
-            for clip in corpus.clips
-        )
-        return replace(corpus, clips=clips)
+        def heard(said: str) -> str:
+            return mishear(said, level, self._vocabulary, seed=self.seed, key=clip.id)
+
+        if clip.timed is None:
+            return replace(clip, transcript=heard(clip.transcript or ""))
+        if level == 0:
+            return clip
+        phrases = tuple(Segment(heard(s.text), s.start_seconds, s.end_seconds, s.speaker) for s in clip.timed.segments)
+        timed = Transcript(phrases, clip.timed.language)
+        return replace(clip, transcript=timed.text, timed=timed)
 
     @cached_property
     def _vocabulary(self) -> Vocabulary:

@@ -33,6 +33,8 @@ class Recipe:
         trust_extractors: see `Scorer`.
         max_fetch_mb: largest file that is fetched from an address.
         words: what is done for files without a transcript, and for transcripts without times.
+        device: where frames are decoded and extractors compute; see `load_scorer`. No number depends on it beyond
+            rounding.
     """
 
     bundle: Path | Ensemble
@@ -40,6 +42,7 @@ class Recipe:
     trust_extractors: bool = False
     max_fetch_mb: float = MAX_MEGABYTES
     words: WordOptions = field(default_factory=WordOptions)
+    device: str = "auto"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -58,6 +61,7 @@ def scorer_of(recipe: Recipe) -> Scorer:
         language=words.language,
         align=words.align,
         save_transcripts=words.save,
+        device=recipe.device,
     )
 
 

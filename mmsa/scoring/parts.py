@@ -74,6 +74,7 @@ def read_parts(
     transcript: Transcript,
     timeline: Timeline,
     span: tuple[float | None, float | None] = (None, None),
+    device: str = "auto",
 ) -> Iterator[Part | Ending]:
     """Read a file; the `Ending` comes last.
 
@@ -83,6 +84,7 @@ def read_parts(
         transcript: what is said.
         timeline: what stretches are cut.
         span: start and end, where the timeline is whole.
+        device: where frames are decoded; see `extractors.extract`.
 
     Raises:
         extractors.MediaError: the file cannot be read; raised by the loop.
@@ -92,9 +94,9 @@ def read_parts(
 
     still = bool(find_still_images(path))
     if timeline.whole or still:
-        yield from _whole(path, extractors, transcript, span, still)
+        yield from _whole(path, extractors, transcript, span, still, device)
     else:
-        yield from _along(path, extractors, transcript, timeline)
+        yield from _along(path, extractors, transcript, timeline, device)
 
 
 def _whole(
@@ -103,10 +105,13 @@ def _whole(
     transcript: Transcript,
     span: tuple[float | None, float | None],
     still: bool,
+    device: str,
 ) -> Iterator[Part | Ending]:
     import extractors as ex
 
-    found = ex.extract(path, extractors, transcript=transcript, start_seconds=span[0], end_seconds=span[1])
+    found = ex.extract(
+        path, extractors, transcript=transcript, start_seconds=span[0], end_seconds=span[1], device=device
+    )
     start = span[0] or 0.0
     end = start + found.duration_seconds
     said = transcript.said(start, span[1]) or None
@@ -115,14 +120,14 @@ def _whole(
 
 
 def _along(
-    path: Path, extractors: Mapping[str, Extractor], transcript: Transcript, timeline: Timeline
+    path: Path, extractors: Mapping[str, Extractor], transcript: Transcript, timeline: Timeline, device: str
 ) -> Iterator[Part | Ending]:
     import extractors as ex
 
     timed = ex.Transcript(tuple(one for one in transcript.segments if one.start_seconds is not None))
     turns = find_turns(transcript, timeline.segments) if timeline.segments is not None else None
     spans = sliding(timeline) if turns is None else [(turn.start_seconds, turn.end_seconds) for turn in turns]
-    reader = ex.extract_windows(path, extractors, spans, transcript=timed)
+    reader = ex.extract_windows(path, extractors, spans, transcript=timed, device=device)
     reasons = {}
     if transcript and not timed:  # every window would read all of it
         texts = [key for key, extractor in extractors.items() if isinstance(extractor, ex.TextExtractor)]

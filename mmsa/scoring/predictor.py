@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from extractors.sequence import FeatureSequence
 from mmsa.bundle import Bundle
+from mmsa.features.aligned import nothing_overlaps, on_grid
 from mmsa.scoring.results import ModalityScore, TaskScore, WindowScore, number
 from mmsa.tasks import Classification, MultiLabel
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from extractors import Extraction
@@ -39,12 +44,18 @@ class Predicts(ABC):
     """What a scorer needs of its model."""
 
     @abstractmethod
-    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
-        """One prediction for each extraction, in order."""
+    def predict(self, found: Sequence[Extraction], starts: Sequence[float] | None = None) -> list[Prediction]:
+        """One prediction for each extraction, in order.
+
+        Args:
+            found: what was extracted.
+            starts: where each stretch starts, in seconds of the media's clock; None is 0 for all.
+        """
 
     def windows(self, part: Part) -> Iterator[WindowScore]:
         """The stretches of a part as windows, not smoothed yet."""
-        predictions = self.predict([one.extraction for one in part.stretches])
+        starts = [one.start_seconds for one in part.stretches]
+        predictions = self.predict([one.extraction for one in part.stretches], starts)
         for one, prediction in zip(part.stretches, predictions, strict=True):
             yield WindowScore(
                 number=one.number,
@@ -73,20 +84,40 @@ class Predictor(Predicts):
         self.bundle = bundle
         self._device = device
         bundle.model.to(device)
+        config = bundle.model.config
         # A head that needs one grid, fed features that lie on one already, takes no clips of other lengths beside them.
-        self._together = 1 if bundle.model.head.needs_alignment and bundle.model.config.grid_steps is None else TOGETHER
+        own_steps = config.grid is None and config.grid_steps is None
+        self._together = 1 if bundle.model.head.needs_alignment and own_steps else TOGETHER
 
-    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
-        """One prediction for each extraction, in order."""
-        usable = [index for index, one in enumerate(found) if any(len(seq) for seq in one.sequences.values())]
-        results = [Prediction({}, self._modalities(one, {}, {}, {})) for one in found]
+    def predict(self, found: Sequence[Extraction], starts: Sequence[float] | None = None) -> list[Prediction]:
+        """One prediction for each extraction, in order; see `Predicts.predict`."""
+        placed = [self._place(one, start) for one, start in zip(found, starts or [0.0] * len(found), strict=True)]
+        usable = [index for index, one in enumerate(placed) if one.masks]
+        results = [Prediction({}, self._modalities(one.extraction, {}, {}, {})) for one in placed]
         for start in range(0, len(usable), self._together):
             chosen = usable[start : start + self._together]
-            for index, result in zip(chosen, self._batch([found[index] for index in chosen]), strict=True):
+            for index, result in zip(chosen, self._batch([placed[index] for index in chosen]), strict=True):
                 results[index] = result
         return results
 
-    def _batch(self, found: Sequence[Extraction]) -> Iterator[Prediction]:
+    def _place(self, found: Extraction, start_seconds: float) -> _Placed:
+        """The features of a stretch as the model takes them: on its grid, where it has one."""
+        grid = self.bundle.model.config.grid
+        if grid is None:
+            there = {key: found.sequences[key] for key in self.bundle.extractors if len(found.sequences[key])}
+            masks = {key: np.ones(len(sequence), np.bool_) for key, sequence in there.items()}
+            return _Placed(found, {key: sequence.values for key, sequence in there.items()}, masks)
+        aligned = on_grid({key: found.sequences[key] for key in self.bundle.extractors}, grid, start_seconds)
+        masks = {key: present for key, present in aligned.present.items() if present.any()}
+        missed = [key for key in aligned.present if key not in masks and len(found.sequences[key])]
+        found = replace(
+            found,
+            sequences=found.sequences | {key: FeatureSequence.empty(found.sequences[key].names) for key in missed},
+            missing=found.missing | dict.fromkeys(missed, nothing_overlaps(grid)),
+        )
+        return _Placed(found, {key: aligned.values[key] for key in masks}, masks)
+
+    def _batch(self, found: Sequence[_Placed]) -> Iterator[Prediction]:
         import torch
 
         from mmsa.model import split_outputs
@@ -105,7 +136,7 @@ class Predictor(Predicts):
             weights = {key: number(float(value[row])) for key, value in subsets.weights.items()}
             yield Prediction(
                 self._scores(subsets.fused[row], intervals=True),
-                self._modalities(one, contribution, alone, weights),
+                self._modalities(one.extraction, contribution, alone, weights),
             )
 
     def _modalities(
@@ -153,6 +184,15 @@ class Predictor(Predicts):
 
 
 @dataclass(frozen=True, eq=False)
+class _Placed:
+    """A stretch as the model takes it: values `(T, D)` and masks `(T,)` of the modalities that it has."""
+
+    extraction: Extraction
+    values: Mapping[str, NDArray[np.float32]]
+    masks: Mapping[str, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
 class _Subsets:
     """What a batch of `B` gives: calibrated outputs `(B, O)`, by modality where there is one each."""
 
@@ -162,14 +202,14 @@ class _Subsets:
     weights: Mapping[str, Tensor]
 
 
-def _run(bundle: Bundle, found: Sequence[Extraction], device: str) -> _Subsets:
+def _run(bundle: Bundle, found: Sequence[_Placed], device: str) -> _Subsets:
     import torch
 
     from fusion import shapley_values
     from mmsa.model import readable
 
     model, tasks, fitted = bundle.model, bundle.tasks, bundle.calibration
-    inputs = model.prepare({key: one.to(device) for key, one in _stack(found, bundle.extractors).items()})
+    inputs = model.prepare({key: one.to(device) for key, one in _stack(found).items()})
     seen: list[FusionOutput] = []
 
     def calibrated(prediction: Tensor) -> Tensor:
@@ -194,11 +234,20 @@ def _run(bundle: Bundle, found: Sequence[Extraction], device: str) -> _Subsets:
     )
 
 
-def _stack(found: Sequence[Extraction], modalities: Mapping[str, object]) -> dict[str, ModalitySequence]:
-    """The extractions as one batch; modalities that none of them has are left out."""
+def _stack(found: Sequence[_Placed]) -> dict[str, ModalitySequence]:
+    """The stretches as one batch; modalities that none of them has are left out."""
     import torch
 
     from fusion import ModalitySequence
 
-    kept = [key for key in sorted(modalities) if any(len(one.sequences[key]) for one in found)]
-    return {key: ModalitySequence.pad([torch.from_numpy(one.sequences[key].values) for one in found]) for key in kept}
+    stacked = {}
+    for key in sorted({key for one in found for key in one.masks}):
+        width = next(one.values[key].shape[1] for one in found if key in one.masks)
+        nothing, never = np.zeros((0, width), np.float32), np.zeros(0, np.bool_)
+        values = ModalitySequence.pad([torch.from_numpy(one.values.get(key, nothing)) for one in found])
+        mask = torch.zeros_like(values.mask)
+        for row, one in enumerate(found):
+            own = one.masks.get(key, never)
+            mask[row, : len(own)] = torch.from_numpy(own)
+        stacked[key] = ModalitySequence(values.values, mask)
+    return stacked

@@ -39,6 +39,7 @@ class PretrainedScorer(Scorer):
     Args:
         ensemble: which classifiers; None takes those of `mmsa/scoring/pretrained.yaml`.
         words: see `Scorer`.
+        media_device: see `Scorer`.
 
     Attributes:
         ensemble: as given.
@@ -49,10 +50,12 @@ class PretrainedScorer(Scorer):
             once.
     """
 
-    def __init__(self, ensemble: Ensemble | None = None, *, words: WordOptions | None = None) -> None:
-        self.ensemble = ensemble or read_ensemble()
-        self.extractors, self._maps = _load(self.ensemble)
-        self.words = word_source(words or WordOptions())
+    def __init__(
+        self, ensemble: Ensemble | None = None, *, words: WordOptions | None = None, media_device: str = "auto"
+    ) -> None:
+        self.ensemble, self.media_device = ensemble or read_ensemble(), media_device
+        self.extractors, self._maps = _load(self.ensemble, media_device)
+        self.words = word_source((words or WordOptions()).over(WordOptions()))
         self.predictor = EnsemblePredictor(self._maps)
 
     @cached_property
@@ -115,8 +118,9 @@ class EnsemblePredictor(Predicts):
     def __init__(self, maps: Mapping[str, LabelMap]) -> None:
         self._maps = maps
 
-    def predict(self, found: Sequence[Extraction]) -> list[Prediction]:
-        """One prediction for each extraction, in order."""
+    def predict(self, found: Sequence[Extraction], starts: Sequence[float] | None = None) -> list[Prediction]:
+        """One prediction for each extraction, in order; where it starts is of no account."""
+        del starts
         return [self._predict(one) for one in found]
 
     def _predict(self, found: Extraction) -> Prediction:
@@ -166,13 +170,14 @@ def _told(member: Member, meaning: LabelMap) -> str:
     return f"{Path(member.model).name if Path(member.model).is_dir() else member.model} ({member.licence}{limits})"
 
 
-def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]]:
+def _load(ensemble: Ensemble, device: str) -> tuple[dict[str, Extractor], dict[str, LabelMap]]:
     """All classifiers, ready to run.
 
     Raises:
         UsageError: some cannot be; all are named.
     """
     import extractors as ex
+    from extractors.registry import placement
 
     built, maps, absent, wrong = {}, {}, {}, []
     unreachable = False
@@ -185,7 +190,8 @@ def _load(ensemble: Ensemble) -> tuple[dict[str, Extractor], dict[str, LabelMap]
             absent[key] = "it is not in the hub's cache either"  # the hub would let us wait as long again
             continue
         try:
-            built[key] = ex.build(EXTRACTORS[key], **{**member.parameters, "model": model, "revision": revision})
+            given = {**placement(EXTRACTORS[key], device), **member.parameters}
+            built[key] = ex.build(EXTRACTORS[key], **{**given, "model": model, "revision": revision})
             if member.parameters.get("faces") == "all":
                 raise ValueError("faces: all gives no one opinion of several faces: set largest or speaking")
             maps[key] = LabelMap(member.match(built[key].names), ensemble.valence, member.weight)

@@ -252,7 +252,7 @@ def score_on_ray(
     """
     with connected(address, cpus=jobs) as ray:
         scorer = scorer_of(recipe)
-        encoders = recipe.words.listens or any(extractor.uses_gpu for extractor in scorer.extractors.values())
+        encoders = scorer.words.options.listens or any(extractor.uses_gpu for extractor in scorer.extractors.values())
         layout = lay_out(ray.cluster_resources(), jobs=jobs, encoders=encoders)
         setup = make_setup(ray, recipe, address)
         rest = iter(items)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
-from mmsa.errors import UsageError
+from mmsa.errors import UsageError, unknown
 from mmsa.languages import mismatches
 from mmsa.scoring.parts import Ending, Part, Stretch, read_parts
 from mmsa.scoring.results import Score, WindowScore
@@ -19,7 +19,7 @@ from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
 from mmsa.tracking import find_bundle
-from mmsa.words import WordOptions, word_source
+from mmsa.words import KeptModel, WordOptions, WordSource, word_source
 
 if TYPE_CHECKING:
     from extractors import Extractor, Transcript, Window
@@ -30,6 +30,9 @@ PRETRAINED = "pretrained"
 """Names published classifiers in the place of a run."""
 
 SIDECARS = TRANSCRIPT_SUFFIXES
+
+DEVICES = ("auto", "cpu", "cuda")
+"""Where frames may be decoded and extractors compute."""
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of a file that are scored, and how many it announces."""
@@ -43,7 +46,10 @@ class Scorer:
         trust_extractors: import extractors that the bundle names by dotted path. They are code, and a bundle from
             someone else may name any module that lies on the import path.
         device: of torch, where the fusion model computes.
-        words: what is done for files without a transcript, and for transcripts without times.
+        media_device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
+            `"cuda"`.
+        words: what is done for files without a transcript, and for transcripts without times; what it leaves out is
+            done as for the corpus that the model was trained on.
 
     Raises:
         UsageError: an extractor of the bundle cannot be built here, or is not trusted, or the model was trained on
@@ -51,6 +57,7 @@ class Scorer:
     """
 
     predictor: Predicts
+    media_device: str
     extractors: Mapping[str, Extractor]
 
     def __init__(
@@ -59,9 +66,11 @@ class Scorer:
         *,
         trust_extractors: bool = False,
         device: str = "cpu",
+        media_device: str = "auto",
         words: WordOptions | None = None,
     ) -> None:
         import extractors as ex
+        from extractors.registry import placement
         from mmsa.precomputed import refuse_precomputed
         from mmsa.scoring.predictor import Predictor
 
@@ -72,11 +81,13 @@ class Scorer:
                 f"this model uses {', '.join(foreign)}, code that is not part of mmsa: if you trust whoever made the "
                 "model, pass --trust-extractors (trust_extractors=True)"
             )
-        self.bundle = bundle
-        self.words = word_source(words or WordOptions())
+        self.bundle, self.media_device = bundle, media_device
+        self.words = _words_of(bundle, words or WordOptions())
         self.predictor = Predictor(bundle, device=device)
         try:
-            self.extractors = {key: ex.rebuild(spec) for key, spec in bundle.extractors.items()}
+            self.extractors = {
+                key: ex.rebuild(spec, **placement(spec.name, media_device)) for key, spec in bundle.extractors.items()
+            }
         except (ValueError, OSError, ImportError, ex.ToolError) as error:
             raise UsageError(f"an extractor of this model cannot be built here: {error}") from error
 
@@ -181,7 +192,7 @@ class Scorer:
         if not find_still_images(path):
             transcript, told = self.words.find(path, transcript, span)
         told = (*told, *(mismatches(self.extractors, transcript.language) if transcript else ()))
-        for part in read_parts(path, self.extractors, transcript, timeline, span):
+        for part in read_parts(path, self.extractors, transcript, timeline, span, self.media_device):
             yield replace(part, notes=(*part.notes, *told)) if isinstance(part, Ending) else part
 
     def join(
@@ -249,6 +260,18 @@ class Scorer:
         ]
 
 
+def _words_of(bundle: Bundle, given: WordOptions) -> WordSource:
+    """What finds words: what is given, and else what the model was trained with."""
+    try:
+        return word_source(given.over(bundle.words))
+    except UsageError as error:
+        own = [key for key in bundle.words.models if getattr(given, key) is None]
+        if not own:
+            raise
+        told = " and ".join(f"--{key} none" for key in own)
+        raise UsageError(f"{error}. This model was trained on words that were made so; {told} goes without") from error
+
+
 def model_digest(bundle: Bundle) -> str:
     """32 hexadecimal digits of all that a bundle's numbers depend on."""
     import json
@@ -306,10 +329,11 @@ def load_scorer(
     run: str | Path | Ensemble,
     *,
     trust_extractors: bool = False,
-    transcribe: str | None = None,
+    transcribe: str | KeptModel | None = None,
     language: str | None = None,
-    align: str | None = None,
+    align: str | KeptModel | None = None,
     save_transcripts: Path | None = None,
+    device: str = "auto",
 ) -> Scorer:
     """A scorer from a run, or from published classifiers.
 
@@ -318,17 +342,27 @@ def load_scorer(
             bundle folder, or `"latest"`; `"pretrained"` for the published classifiers that `mmsa` names, or an
             `Ensemble` of others.
         trust_extractors: see `Scorer`.
-        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`.
+        transcribe: a Whisper for files without a transcript; see `mmsa.words.WordOptions`. None is the one that the
+            model was trained with, if any; `"none"` is no one.
         language: what is spoken.
-        align: a CTC model for transcripts without times.
+        align: a CTC model for transcripts without times; as `transcribe`.
         save_transcripts: a folder for the transcripts that these make.
+        device: where frames are decoded, and extractors compute that can be put somewhere: `"auto"`, `"cpu"` or
+            `"cuda"`. The fusion model, which is small, computes on the CPU.
 
     Raises:
-        UsageError: there is no such run, or its bundle cannot be used here.
+        UsageError: there is no such run, its bundle cannot be used here, or `"cuda"` is asked for and not there.
     """
+    if device not in DEVICES:
+        raise unknown("device", device, DEVICES)
+    if device == "cuda":
+        from mmsa.workshop import choose_device
+
+        choose_device(device)
     words = WordOptions(transcribe, language, align, save_transcripts)
     if run == PRETRAINED or not isinstance(run, str | Path):
         from mmsa.scoring.pretrained import PretrainedScorer
 
-        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words)
-    return Scorer(load_bundle(find_bundle(str(run))), trust_extractors=trust_extractors, words=words)
+        return PretrainedScorer(None if isinstance(run, str | Path) else run, words=words, media_device=device)
+    bundle = load_bundle(find_bundle(str(run)))
+    return Scorer(bundle, trust_extractors=trust_extractors, words=words, media_device=device)

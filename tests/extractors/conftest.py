@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import wave
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,7 @@ def write_media(
     audio_codec: str = "aac",
     gop: int = 12,
     options: dict[str, str] | None = None,
+    video_options: dict[str, str] | None = None,
 ) -> Path:
     """Write a media file.
 
@@ -64,13 +67,14 @@ def write_media(
         audio_start: timestamp of the first sample.
         gop: frames from keyframe to keyframe.
         options: of the container.
+        video_options: of the picture's encoder.
     """
     import av
 
     with av.open(str(path), "w", options=options or {}) as out:
         packets = []
         if frames is not None:
-            stream = out.add_stream(video_codec, rate=fps)
+            stream = out.add_stream(video_codec, rate=fps, options=video_options or {})
             stream.height, stream.width = frames[0].shape[:2]
             stream.pix_fmt = "yuv420p"
             stream.gop_size = gop
@@ -148,6 +152,85 @@ def face_video(tmp_path_factory: pytest.TempPathFactory, astronaut: np.ndarray) 
     empty = np.full_like(astronaut, 90)
     frames = [astronaut] * 25 + [empty] * 25 + [astronaut] * 25
     return write_media(folder / "face.mp4", frames=frames, samples=np.stack([tone(3.0)] * 2))
+
+
+def _save_video_encoder(kind: str, folder: Path, *, preprocessor: dict | None = None, pooler: bool = True) -> Path:
+    import torch
+    import transformers as t
+
+    small = {
+        "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24,
+        "initializer_range": 0.5,
+    }  # fmt: skip
+    torch.manual_seed(sum(map(ord, kind)))
+    if kind == "videomae":
+        config = t.VideoMAEConfig(**small, image_size=32, patch_size=16, num_frames=4, use_mean_pooling=False)
+        model = t.VideoMAEModel(config)
+    elif kind == "videomae-classifier":
+        model = t.VideoMAEForVideoClassification(t.VideoMAEConfig(**small, image_size=32, patch_size=16, num_frames=4))
+    elif kind == "timesformer":
+        model = t.TimesformerModel(t.TimesformerConfig(**small, image_size=32, patch_size=16, num_frames=4))
+    elif kind == "vivit":
+        config = t.VivitConfig(**small, image_size=32, num_frames=4, tubelet_size=[2, 16, 16])
+        model = t.VivitModel(config, add_pooling_layer=pooler)
+    else:
+        assert kind == "vjepa2"
+        small["mlp_ratio"] = 1.5
+        config = t.VJEPA2Config(
+            **small, crop_size=32, patch_size=16, frames_per_clip=4, pred_hidden_size=16, pred_num_attention_heads=2,
+            pred_num_hidden_layers=1,
+        )  # fmt: skip
+        model = t.VJEPA2Model(config)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.ndim == 1:
+                weights.add_(0.3 * torch.randn_like(weights))  # normalisations and biases that can be told from none
+            elif not weights.any():
+                weights.normal_(0.0, 0.5)  # positions and class tokens, which start at 0
+    model.save_pretrained(folder)
+    name = "video_preprocessor_config.json" if kind == "vjepa2" else "preprocessor_config.json"
+    (folder / name).write_text(json.dumps(preprocessor or VIDEO_PREPROCESSORS[kind.partition("-")[0]]))
+    return folder
+
+
+_VIDEO = {
+    "do_resize": True, "size": {"shortest_edge": 36}, "resample": 2, "do_center_crop": True,
+    "crop_size": {"height": 32, "width": 32}, "do_rescale": True, "do_normalize": True,
+    "image_mean": [0.48, 0.45, 0.40], "image_std": [0.27, 0.26, 0.28],
+}  # fmt: skip
+VIDEO_PREPROCESSORS = {
+    "videomae": {**_VIDEO, "rescale_factor": 1 / 255, "image_processor_type": "VideoMAEImageProcessor"},
+    "timesformer": {**_VIDEO, "rescale_factor": 1 / 255, "feature_extractor_type": "VideoMAEFeatureExtractor"},
+    "vivit": {**_VIDEO, "rescale_factor": 1 / 127.5, "offset": True, "image_processor_type": "VivitImageProcessor"},
+    "vjepa2": {**_VIDEO, "rescale_factor": 1 / 255, "video_processor_type": "VJEPA2VideoProcessor"},
+}
+
+
+@pytest.fixture(scope="session")
+def save_video_encoder() -> Callable[..., Path]:
+    """`save_video_encoder(kind, folder)`: a tiny video encoder for four frames of 32 by 32, with random weights.
+
+    Kinds are the keys of `VIDEO_PREPROCESSORS`, and `videomae-classifier`. `preprocessor` replaces its settings;
+    without `pooler` a ViViT is saved as those trained to classify are.
+    """
+    return _save_video_encoder
+
+
+@pytest.fixture(scope="session")
+def video_encoders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`video_encoders(kind)`: where such an encoder is saved, made once."""
+
+    @cache
+    def folder(kind: str) -> Path:
+        return _save_video_encoder(kind, tmp_path_factory.mktemp(kind) / "model")
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def write_numbered() -> Callable[..., Path]:
+    """`write_numbered(path, count)`: a video of numbered frames at 25 a second."""
+    return lambda path, count: write_media(path, frames=[numbered_frame(i) for i in range(count)])
 
 
 class Listener(VisionExtractor):

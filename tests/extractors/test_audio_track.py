@@ -37,6 +37,20 @@ def sine(seconds: float, rate: int, start: float = 0.0, hz: float = 300.0) -> np
     return np.sin(2 * np.pi * hz * t).astype(np.float32)
 
 
+@pytest.mark.parametrize(
+    ("first", "end", "missing"),
+    [(0, None, 0.5), (0, 8000, 0.4), (3200, None, 0.4), (4800, 6400, 0.1), (9600, None, 0.0), (0, 1600, 0.0)],
+)
+def test_how_much_is_missing_within_the_clip_is_known(first: int, end: int | None, missing: float) -> None:
+    """Sound from 0 to 0.1 s and from 0.6 s on, and once more a piece that overlaps, which is no gap."""
+    tenth = np.ones(1600, np.float32)
+    track = AudioTrack(RATE, lambda block: None, first_sample=first, end_sample=end)
+    for seconds in (0.0, 0.6, 0.7, 0.62, 0.8):
+        track.feed(audio_frame(tenth, RATE), seconds)
+    track.finish()
+    assert track.gap_seconds == pytest.approx(missing)
+
+
 @pytest.mark.parametrize("rate", [8000, 16000, 22050, 44100, 48000])
 def test_resampling_keeps_time_and_level(rate: int) -> None:
     out = run([(sine(1.0, rate), 0.0)], rate)

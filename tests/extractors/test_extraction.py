@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import extractors
 from extractors.base import AudioExtractor, AudioStream, VisionExtractor, VisionStream
@@ -214,6 +215,20 @@ def test_times_that_do_not_fit(media: Make, make_tone: Callable) -> None:
     assert "the clip ends at 3 s, but the media at 1.0" in result.notes[0]
 
 
+def test_a_clip_too_short_for_a_frame_is_no_broken_file(media: Make, make_tone: Callable, numbered: Callable) -> None:
+    path = media("a.mp4", frames=numbered(25), samples=make_tone(1.0))
+    using = {"vision": Brightness()}  # the first two of its steps have their middles at 0.05 and 0.15 s
+    found = extractors.extract(path, using, start_seconds=0.06, end_seconds=0.14)
+    assert len(found.sequences["vision"]) == 0
+    assert set(found.missing) == {"vision"}
+    assert found.duration_seconds == pytest.approx(0.08)
+    with_sound = extractors.extract(
+        path, {**using, "audio": extractors.build("speech.librosa")}, start_seconds=0.06, end_seconds=0.14
+    )
+    assert len(with_sound.sequences["audio"]) == 4  # windows of 40 ms every 20 ms: middles at 0.06, 0.08, 0.10, 0.12 s
+    assert with_sound.missing.keys() == {"vision"}
+
+
 def test_words_take_their_times_from_the_clip(media: Make, make_tone: Callable) -> None:
     path = media("a.m4a", samples=make_tone(4.0))
     using = {"text": extractors.build("text.lexical")}
@@ -258,6 +273,76 @@ def test_a_failing_extractor_frees_the_others(face_video: Path) -> None:
     with pytest.raises(RuntimeError, match="no such luck"):
         extractors.extract(face_video, {"vision": vision, "audio": Failing()})
     assert vision.closed == 1
+
+
+class Placed(Brightness):
+    """The mean grey level, of frames that it wants on a device."""
+
+    seen: list[tuple[str, str, tuple[int, ...]]]
+
+    def __init__(self, device: str) -> None:
+        super().__init__(5.0)
+        self.device, self.seen = device, []
+
+    @property
+    def frames_device(self) -> str | None:
+        return self.device
+
+    def stream(self) -> VisionStream:
+        return PlacedStream(self)
+
+
+class PlacedStream(BrightnessStream):
+    def push(self, image: torch.Tensor, indices: Sequence[int]) -> None:
+        self._extractor.seen.append((str(image.device), str(image.dtype), tuple(image.shape)))
+        super().push(image.float(), indices)
+
+
+def test_frames_come_as_tensors_where_they_are_wanted_so(media: Make, numbered: Callable) -> None:
+    """Sampled at the same instants, of the same size and, but for swscale's tables, of the same grey."""
+    path = media("a.mp4", frames=numbered(50))
+    on_device = Placed("cpu")
+    found = extractors.extract(path, {"vision": on_device}).sequences["vision"]
+    usual = extractors.extract(path, {"vision": Brightness(5.0)}).sequences["vision"]
+    assert on_device.seen == [("cpu", "torch.uint8", (180, 320, 3))] * 10
+    assert np.array_equal(found.times, usual.times)
+    assert np.abs(found.values - usual.values).max() < 2.0
+    assert len(np.unique(found.values)) > 5
+
+
+@pytest.fixture
+def cannot(monkeypatch: pytest.MonkeyPatch) -> str:
+    """FFmpeg finds no driver, though torch has a device."""
+    monkeypatch.setattr("extractors.decoding.why_not", lambda device: "no driver")
+    monkeypatch.setattr("extractors.decoding.torch_sees", lambda device: True)
+    return "FFmpeg cannot use the CUDA device (no driver)"
+
+
+def test_a_fallback_is_noted(media: Make, numbered: Callable, cannot: str) -> None:
+    path = media("a.mp4", frames=numbered(25))
+    told = extractors.extract(path, {"vision": Brightness()}, device="cuda")
+    assert told.fallback == cannot
+    assert told.notes == (f"frames were decoded on the CPU: {cannot}",)
+    plain = extractors.extract(path, {"vision": Brightness()})
+    assert (plain.fallback, plain.notes) == ("", ())
+    assert np.array_equal(told.sequences["vision"].values, plain.sequences["vision"].values)
+    reader = extractors.extract_windows(path, {"vision": Brightness()}, [(0.0, 0.5)], device="cuda")
+    assert [w.extraction.notes for w in reader] == [(f"frames were decoded on the CPU: {cannot}",)]
+
+
+def test_nobody_who_watches_nothing_to_note(media: Make, make_tone: Callable, trio: dict, cannot: str) -> None:
+    path = media("a.wav", samples=make_tone(1.0), audio_codec="pcm_s16le")
+    assert extractors.extract(path, {"audio": trio["audio"]}, device="cuda").notes == ()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_by_name_must_be_there(media: Make, numbered: Callable) -> None:
+    path = media("a.mp4", frames=numbered(5))
+    for ask in (extractors.extract, lambda *given, device: extractors.extract_windows(*given, [(0, 1)], device=device)):
+        with pytest.raises(extractors.ToolError, match="device='cuda' was asked for, but neither torch nor FFmpeg"):
+            ask(path, {"vision": Brightness()}, device="cuda")
+        with pytest.raises(ValueError, match="device must be 'auto', 'cpu', 'cuda' or 'cuda:N', not 'gpu'"):
+            ask(path, {"vision": Brightness()}, device="gpu")
 
 
 class TestListening:

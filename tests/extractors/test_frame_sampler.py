@@ -6,10 +6,11 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.frame_sampler import HOLD_SECONDS, FrameSampler
+from extractors.frame_sampler import HOLD_SECONDS, FrameSampler, UprightFrames, in_memory, upright_size
 
 
 def video_frame(level: int, width: int = 32, height: int = 16) -> av.VideoFrame:
@@ -93,3 +94,64 @@ def test_small_frames_are_not_enlarged() -> None:
     sampler.finish()
     assert images[0].shape == (16, 32, 3)
     assert (images[0] == 200).all()
+
+
+class Fetched:
+    """A frame as it lies on a GPU, as far as fetching it goes: its format there is the software's of another name."""
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._frame, self.sw_format = frame, frame.format
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._frame, name)
+
+
+@pytest.mark.parametrize(
+    ("planar", "on_device"), [("yuv420p", "nv12"), ("yuv420p10le", "p010le"), ("yuv420p12le", "p016le")]
+)
+@pytest.mark.parametrize("span", [0, 1, 2])
+def test_what_a_gpu_decoded_gives_the_cpus_picture_to_the_last_bit(
+    astronaut: np.ndarray, planar: str, on_device: str, span: int
+) -> None:
+    """The layouts that NVDEC gives, unscaled and scaled, whatever is said of the range."""
+    frame = av.VideoFrame.from_ndarray(astronaut, format="rgb24").reformat(format=planar)
+    same = frame.reformat(format=on_device)
+    frame.color_range = same.color_range = span
+    assert in_memory(frame) is frame
+    assert in_memory(Fetched(same)).format.name == planar
+    for side in (4096, 256, 211):
+        upright = UprightFrames(side)
+        assert np.array_equal(upright.convert(Fetched(same)), upright.convert(frame))
+
+
+def test_only_sampled_frames_are_converted() -> None:
+    """Of 25 frames a second 5: with frames on a GPU, nothing else is fetched."""
+    converted: list[int] = []
+    given: list[object] = []
+
+    def convert(frame: av.VideoFrame) -> str:
+        converted.append(frame.pts)
+        return f"picture {frame.pts}"
+
+    sampler = FrameSampler(5.0, 64, lambda image, indices: given.append((image, list(indices))), convert=convert)
+    for i in range(25):
+        frame = video_frame(i)
+        frame.pts = i
+        sampler.feed(frame, i / 25)
+    sampler.finish()
+    assert converted == [0, 5, 10, 15, 20]
+    assert given == [(f"picture {5 * k}", [k]) for k in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("frame", "side", "aspect", "expected"),
+    [
+        ((1920, 1080), 1280, 1.0, (1280, 720)),
+        ((640, 480), 1280, 1.0, (640, 480)),
+        ((720, 480), 4096, 32 / 27, (853, 480)),  # pixels wider than high: wider
+        ((720, 576), 4096, 0.5, (720, 1152)),  # and higher
+        ((3000, 1), 300, 1.0, (300, 1)),
+    ],
+)
+def test_sizes(frame: tuple[int, int], side: int, aspect: float, expected: tuple[int, int]) -> None:
+    assert upright_size(*frame, side, aspect) == expected

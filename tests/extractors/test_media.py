@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from extractors.audio_track import AudioTrack
 from extractors.errors import MediaError
@@ -269,3 +270,55 @@ def test_packets_without_times_follow_each_other(media: Make, make_tone: Callabl
     path = media("sound.aac", samples=make_tone(3.0))
     with MediaFile(path) as file:
         assert file.measure_seconds(announced=False) == pytest.approx(3.0, abs=0.1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_gpu_that_cannot_be_opened_leaves_it_to_the_cpu(
+    media: Make, numbered: Callable, number_of: Callable, tmp_path: Path
+) -> None:
+    """Really tried: there is no driver here. What is wrong with the file itself is said as ever."""
+    path = media("a.mp4", frames=numbered(25))
+    found: dict[int, int] = {}
+    with MediaFile(path, device="cuda") as file:
+        assert file.device == "cpu"
+        assert file.info.video is not None
+        assert file.info.video.pixel_format == "yuv420p"
+        keep = FrameSampler(5.0, 320, lambda im, ks: found.update(dict.fromkeys(ks, number_of(im))))
+        report = file.decode(None, keep)
+    assert found == {k: 5 * k for k in range(5)}
+    assert "FFmpeg could not open the GPU's decoder" in report.fallback
+    assert "Could not dynamically load CUDA" in report.fallback
+    (tmp_path / "text.mp4").write_text("no media")
+    with pytest.raises(MediaError, match="not readable as media"):
+        MediaFile(tmp_path / "text.mp4", device="cuda")
+    with pytest.raises(ValueError, match="'mps' is no CUDA device"):
+        MediaFile(path, device="mps")
+
+
+@pytest.mark.parametrize(
+    ("codec", "reason"),
+    [
+        ("libx264", "the GPU or its driver cannot decode this kind of h264 (yuv420p, 320 × 180)"),
+        ("ffv1", "FFmpeg's decoder ffv1 has no hardware decoding"),
+    ],
+)
+def test_frames_that_did_not_come_from_the_gpu_are_noticed(
+    media: Make, numbered: Callable, monkeypatch: pytest.MonkeyPatch, codec: str, reason: str
+) -> None:
+    """FFmpeg goes on with the CPU by itself where the hardware refuses a stream; only its frames tell."""
+    path = media("a.mkv", frames=numbered(25), video_codec=codec)
+    monkeypatch.setattr("extractors.media.accelerator", lambda number, options: None)  # as if it had been refused
+    with MediaFile(path, device="cuda") as file:
+        assert file.device == "cuda"
+        assert file.decode(None, FrameSampler(5.0, 320, lambda im, ks: None)).fallback == reason
+
+
+def test_without_frames_nothing_fell_back(media: Make, make_tone: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extractors.media.accelerator", lambda number, options: None)
+    with MediaFile(media("a.wav", samples=make_tone(0.5), audio_codec="pcm_s16le"), device="cuda") as file:
+        assert file.decode(AudioTrack(16000, lambda block: None), None).fallback == ""
+
+
+def test_a_reason_known_before_is_passed_on(media: Make, numbered: Callable) -> None:
+    with MediaFile(media("a.mp4", frames=numbered(5)), fallback="no driver") as file:
+        assert file.decode(None, FrameSampler(5.0, 320, lambda im, ks: None)).fallback == "no driver"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 
 NAMES = ("a", "b")
 
@@ -45,6 +45,17 @@ def test_two_halves_make_the_whole(starts: list[float], cut: float) -> None:
     whole = make(sorted(starts))
     halves = [whole.between(-1.0, cut), whole.between(cut, 200.0)]
     assert np.array_equal(np.concatenate([h.values for h in halves]), whole.values)
+
+
+@given(st.integers(0, 100_000), st.sampled_from([2.0, 3.0, 5.0, 10.0, 12.5, 29.97]), st.sampled_from([-1, 0, 1]))
+def test_a_step_whose_middle_is_the_cut_belongs_behind_it(k: int, rate: float, ulps: int) -> None:
+    """However the cut was computed: to the last bit more or less. `first_step` and `between` agree."""
+    cut = (k + 0.5) / rate
+    cut = cut if not ulps else float(np.nextafter(cut, ulps * np.inf))
+    steps = FeatureSequence(np.zeros((2, 2), np.float32), np.array([[k - 1, k], [k, k + 1]]) / rate, NAMES)
+    assert first_step(cut, rate) == k
+    assert steps.between(cut, np.inf).times[:, 0].tolist() == [k / rate]
+    assert steps.between(-np.inf, cut).times[:, 0].tolist() == [(k - 1) / rate]
 
 
 def test_empty_keeps_the_dimension() -> None:

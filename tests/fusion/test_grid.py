@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fusion.grid import at_most, common_grid, resample, shared_steps
+from fusion.grid import at_most, common_grid, padded_alike, resample, shared_steps
 from fusion.sequence import ModalitySequence
 from fusion.testing import ragged_batch
 
@@ -125,6 +125,16 @@ def test_resample_gives_each_clip_its_own_cells(sequence: ModalitySequence, data
         if count and len(real):
             torch.testing.assert_close(out.values[row, :count], naive_cells(real, count), atol=1e-5, rtol=0)
         assert (out.values[row][~out.mask[row]] == 0).all()
+
+
+def test_what_is_aligned_by_nature_is_padded_and_not_judged() -> None:
+    """A modality whose last step is a gap: its end differs, and it is aligned all the same."""
+    text = ModalitySequence(torch.ones(2, 3, 1), torch.tensor([[True, True, False], [True, False, False]]))
+    audio = ModalitySequence(torch.ones(2, 4, 2), torch.ones(2, 4, dtype=torch.bool))
+    padded = padded_alike({"audio": audio, "text": text})
+    assert padded["audio"] is audio
+    assert padded["text"].mask.tolist() == [[True, True, False, False], [True, False, False, False]]
+    torch.testing.assert_close(padded["text"].values[:, :3], text.values)
 
 
 class TestSharedSteps:

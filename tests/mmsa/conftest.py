@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import wave
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -220,6 +222,43 @@ def run_mmsa(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return int(ended.value.code or 0), captured.out, captured.err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def beeps() -> ModuleType:
+    """The module `tests/tiny_whisper.py`."""
+    spec = importlib.util.spec_from_file_location("tiny_whisper", Path(__file__).parents[1] / "tiny_whisper.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def whisper(tmp_path_factory: pytest.TempPathFactory, beeps: ModuleType) -> Path:
+    """A Whisper that knows three words, trained and saved."""
+    return beeps.build(tmp_path_factory.mktemp("whisper"))
+
+
+@pytest.fixture(scope="session")
+def ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CTC model with random weights: it aligns, if nonsensically."""
+    import torch
+    import transformers
+
+    folder = tmp_path_factory.mktemp("ctc")
+    signs = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz"]
+    (folder / "vocab.json").write_text(json.dumps({sign: number for number, sign in enumerate(signs)}))
+    transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
+    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.Wav2Vec2Config(
+        vocab_size=len(signs), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, pad_token_id=0,
+    )  # fmt: skip
+    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
+    return folder
 
 
 @dataclass(frozen=True)

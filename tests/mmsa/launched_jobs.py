@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from extractors.spec import ExtractorSpec
+from extractors.text.tokens import BEGINS
 from mmsa.checkpoint import Checkpoints, module_tensors
 from mmsa.config import TrainConfig
 from mmsa.corpora.clip import Clip, Corpus, Split
@@ -38,8 +40,14 @@ CPU = torch.device("cpu")
 Found = tuple[dict[str, Tensor], dict[str, Any]]
 
 
-def make_split(split: Split = "train", clips: int = 13) -> SplitData:
-    """Two modalities, ragged, some missing; some clips lack one label or both; the same in every process."""
+def make_split(split: Split = "train", clips: int = 13, *, pieces: bool = False) -> SplitData:
+    """Two modalities, ragged, some missing; some clips lack one label or both; the same in every process.
+
+    Args:
+        split: which.
+        clips: how many.
+        pieces: text is word pieces, as an encoder reads them.
+    """
     random = np.random.default_rng(len(split))
     labels: list[dict[str, Any]] = []
     for i in range(clips):
@@ -48,6 +56,10 @@ def make_split(split: Split = "train", clips: int = 13) -> SplitData:
     corpus = Corpus("made", tuple(Clip(str(i), split, own) for i, own in enumerate(labels)), TASKS)
     lengths = {"audio": random.integers(0, 6, clips), "text": random.integers(1, 9, clips)}
     tables = {key: _table(key, [random.normal(size=(n, 2)) for n in own]) for key, own in lengths.items()}
+    if pieces:
+        ids = random.integers(5, 19, len(tables["text"].values))
+        steps = np.stack([np.zeros(len(ids)), ids, np.full(len(ids), BEGINS)], axis=1).astype(np.float32)
+        tables["text"] = replace(tables["text"], values=steps, names=("high", "low", "word"))
     return SplitData(corpus, tables, split, TASKS)
 
 
@@ -109,6 +121,56 @@ def make_updates(trainer: Trainer, passes: int = 2) -> Found:
 
 def updates(name: str) -> Callable[[Path], Found]:
     return lambda _: make_updates(new_trainer(name))
+
+
+ENCODED = {"encoded_full": "full", "encoded_lora": "lora", "encoded_checkpointed": "full"}
+
+
+def encoded_trainer(name: str, folder: Path, *, sharding: str = "full") -> Trainer:
+    """A small BERT that is trained in front of the head, by all of it or by adapters; text steps are word pieces."""
+    from mmsa.encoders.spec import encoder_spec
+    from mmsa.sharding import sharded_copy
+
+    settings: dict[str, Any] = {"model": str(save_bert(folder)), "tune": ENCODED[name], "learning_rate": 0.01}
+    if name == "encoded_checkpointed":
+        settings["gradient_checkpointing"] = True
+    own = {"encoders": {"text": settings}, "sharding": sharding, "learning_rate": 0.02, "modality_dropout": 0.0}
+    config = TrainConfig.model_validate({**own, "part_steps": 40})
+    assert config.encoders is not None
+    spec = encoder_spec("text", config.encoders["text"])
+    torch.manual_seed(0)
+    sizes, options = {"audio": 2, "text": spec.dim}, {"hidden_dim": 8, "dropout": 0.0}
+    model = MultimodalModel(ModelConfig("late", sizes, 3, options, encoders={"text": spec.to_dict()}))
+    with torch.no_grad():  # adapters begin with zeros, which get no gradient through each other
+        for part, parameter in model.named_parameters():
+            if "lora_B" in part:
+                parameter.normal_(0.0, 0.3)
+    if settings.get("gradient_checkpointing"):
+        model.encoders["text"].checkpoint_activations()  # type: ignore[operator]
+    if sharding == "full":
+        model = sharded_copy(model)
+    data = make_split(pieces=True)
+    objective = Objective(TASKS, config.loss, data.labels)
+    torch.manual_seed(1)
+    model.train()
+    return Trainer(model, objective, data, config, device=CPU, updates_per_epoch=4)
+
+
+def save_bert(folder: Path) -> Path:
+    """The one that the tests of encoders build; the main process writes it."""
+    where = Path(__file__).parent / "encoders" / "conftest.py"
+    found = importlib.util.spec_from_file_location("encoders_conftest", where)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    folder.mkdir(parents=True, exist_ok=True)
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return current().share(lambda: module.save_bert(folder / "bert", **without))
+
+
+def encoded(name: str) -> Callable[[Path], Found]:
+    return lambda folder: make_updates(encoded_trainer(name, folder))
 
 
 def shards(_: Path) -> Found:
@@ -284,6 +346,7 @@ def _count() -> int:
 
 JOBS: dict[str, Callable[[Path], Found]] = {
     **{name: updates(name) for name in CASES},
+    **{name: encoded(name) for name in ENCODED},
     "own_losses": own_losses,
     "dropout": dropout,
     "shards": shards,

@@ -135,6 +135,13 @@ def test_a_setting_that_is_no_yaml_is_refused() -> None:
         ({"precision": "fp8"}, "'float32', 'bf16' or 'fp16', not 'fp8'"),
         ({"ema_decay": 1.0}, "ema_decay: Input should be less than 1"),
         ({"accumulate": 0}, "accumulate: Input should be greater than or equal to 1"),
+        ({"grid": "word"}, "a grid is words, or a number of cells per second up to 1000, not 'word'"),
+        ({"grid": 0}, "a grid is words, or a number of cells per second up to 1000, not 0"),
+        ({"grid": 5, "grid_steps": 8}, "grid_steps has no effect beside grid: 5.0"),
+        (
+            {"grid": 5, "encoders.audio.model": "m", "encoders.audio.tune": "frozen"},
+            "grid: 5.0 pools features before the head, and what the encoders of audio read cannot be pooled",
+        ),
         ({"acumulate": 2}, "acumulate: unknown key; did you mean 'accumulate'?"),
     ],
     ids=str,

@@ -88,3 +88,38 @@ def test_the_corpora_folder_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "MMSA_DATA is /somewhere" in finding("corpora").found
     monkeypatch.delenv("MMSA_DATA")
     assert "give folders with --root" in finding("corpora").found
+
+
+class TestDecoding:
+    def test_without_a_gpu_the_cpu_does_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        monkeypatch.setattr("extractors.decoding.why_not", lambda device: "Cannot load libcuda.so.1")
+        found = finding("decoding")
+        assert (found.status, found.advice) == ("ok", "")
+        assert found.found == "on the CPU: torch finds no CUDA device, and FFmpeg says: Cannot load libcuda.so.1"
+
+    @pytest.mark.parametrize(
+        ("answers", "status", "told"),
+        [
+            ({}, "ok", "NVDEC decodes h264, hevc, vp9"),
+            (
+                {"vp9": "Hardware is lacking required capabilities"},
+                "ok",
+                "NVDEC decodes h264, hevc; vp9 on the CPU (Hardware is lacking required capabilities)",
+            ),
+            (
+                dict.fromkeys(("h264", "hevc", "vp9"), "Cannot load libnvcuvid.so.1"),
+                "limited",
+                "NVDEC decodes nothing; h264 on the CPU (Cannot load libnvcuvid.so.1); "
+                "hevc on the CPU (Cannot load libnvcuvid.so.1); vp9 on the CPU (Cannot load libnvcuvid.so.1)",
+            ),
+        ],
+    )
+    def test_with_a_gpu_it_is_tried(
+        self, monkeypatch: pytest.MonkeyPatch, answers: dict[str, str], status: str, told: str
+    ) -> None:
+        monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+        monkeypatch.setattr("extractors.decoding_check.try_nvdec", lambda codec: answers.get(codec, ""))
+        found = finding("decoding")
+        assert (found.status, found.found) == (status, told)
+        assert ("NVIDIA_DRIVER_CAPABILITIES" in found.advice) == (status == "limited")

@@ -193,7 +193,8 @@ class TestIdentity:
     def shop(self, make_corpus: Callable[..., Corpus], make_table: Callable[..., FeatureTable]) -> Workshop:
         task = Regression("sentiment", -1, 1)
         corpus = make_corpus((task,), ["train", "test"], [{"sentiment": 0.5}, {}])
-        return Workshop(corpus, (task,), {}, {"text": make_table("text", [np.ones((2, 3)), np.zeros((1, 3))])})
+        tables = {"text": make_table("text", [np.ones((2, 3)), np.zeros((1, 3))])}
+        return Workshop(corpus, (task,), {}, tables, tables)
 
     def changed(self, shop: Workshop, other: Workshop) -> list[str]:
         before, now = identity(TrainConfig(), shop), identity(TrainConfig(), other)

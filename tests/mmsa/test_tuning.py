@@ -132,7 +132,7 @@ def test_nothing_about_the_test_split_changes_a_trial(shop: Workshop, untrained:
                 values[table.offsets[row] : table.offsets[row + 1]] = math.nan
         tables[key] = replace(table, values=values)
     poisoned = optuna.create_study()
-    run(Workshop(corpus, shop.tasks, shop.extractors, tables), untrained, poisoned, 3)
+    run(Workshop(corpus, shop.tasks, shop.extractors, tables, tables), untrained, poisoned, 3)
     assert outcome(poisoned) == outcome(own)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import wave
 from pathlib import Path
@@ -26,41 +25,6 @@ if TYPE_CHECKING:
     from conftest import Trained
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def beeps() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tiny_whisper", Path(__file__).parents[1] / "tiny_whisper.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def whisper(tmp_path_factory: pytest.TempPathFactory, beeps: ModuleType) -> Path:
-    return beeps.build(tmp_path_factory.mktemp("whisper"))
-
-
-@pytest.fixture(scope="module")
-def ctc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CTC model with random weights: it aligns, if nonsensically."""
-    import torch
-    import transformers
-
-    folder = tmp_path_factory.mktemp("ctc")
-    signs = ["<pad>", "<s>", "</s>", "<unk>", "|", *"abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.json").write_text(json.dumps({sign: number for number, sign in enumerate(signs)}))
-    transformers.Wav2Vec2CTCTokenizer(str(folder / "vocab.json")).save_pretrained(folder)
-    transformers.Wav2Vec2FeatureExtractor().save_pretrained(folder)
-    torch.manual_seed(0)
-    config = transformers.Wav2Vec2Config(
-        vocab_size=len(signs), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
-        conv_dim=(8,) * 7, num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=2, pad_token_id=0,
-    )  # fmt: skip
-    transformers.Wav2Vec2ForCTC(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -143,7 +107,7 @@ def test_transcripts_are_saved_where_asked(whisper: Path, talk: Path, tmp_path: 
         assert [w.start_seconds for w in theirs.words] == pytest.approx([w.start_seconds for w in ours.words], abs=1e-3)
     assert not talk.with_suffix(".vtt").exists()
     with pytest.raises(UsageError, match="--save-transcripts keeps what --transcribe or --align makes"):
-        WordOptions(save=tmp_path)
+        WordOptions(save=tmp_path).over(WordOptions())
 
 
 def test_a_batch_s_rows_depend_on_how_words_were_made(trained: Trained, whisper: Path, talk: Path) -> None:

@@ -24,12 +24,15 @@ def naive(found: FeatureSequence, cell: tuple[float, float]) -> float | None:
     weights = [max(0.0, min(high, b) - max(low, a)) for a, b in found.times]
     if sum(weights) > 0:
         return float(np.average(found.values[:, 0], weights=weights))
-    inside = [
-        v
-        for (a, b), v in zip(found.times, found.values[:, 0], strict=True)
-        if min(high, b) >= max(low, a) and (a < high or low == high)
-    ]
+    inside = [v for (a, b), v in zip(found.times, found.values[:, 0], strict=True) if holds(a, b, low, high)]
     return float(np.mean(inside)) if inside else None
+
+
+def holds(a: float, b: float, low: float, high: float) -> bool:
+    """Whether a step and a cell meet of which one is an instant."""
+    if a == b:
+        return low <= a < high or low == a == high
+    return low == high and a <= low < b
 
 
 # Quarters are exact in binary, so that touching ends touch.
@@ -87,6 +90,11 @@ def test_words_as_cells_by_hand() -> None:
 def test_a_still_image_is_in_the_cell_of_its_instant() -> None:
     aligned = align({"vision": sequence([(0.5, 0.0, 7.0)])}, regular_grid(0.0, 2.0, 2.0))
     assert aligned.present["vision"].tolist() == [False, True, False, False]
+
+
+def test_a_step_that_only_touches_a_cell_is_not_in_it() -> None:
+    aligned = align({"x": sequence([(0.0, 1.0, 7.0)])}, np.array([[1.0, 2.0], [1.0, 1.0], [0.5, 0.5]]))
+    assert aligned.present["x"].tolist() == [False, False, True]
 
 
 class TestRegularGrid:

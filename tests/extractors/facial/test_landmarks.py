@@ -104,7 +104,7 @@ def test_tasks_landmarker() -> None:
 
     def detect_for_video(image: str, clock: int) -> Any:
         calls.append((image, clock))
-        return SimpleNamespace(face_landmarks=answers[len(calls) - 1])
+        return SimpleNamespace(face_landmarks=answers[len(calls) - 1], face_blendshapes=[])
 
     closed: list[bool] = []
     landmarker = SimpleNamespace(detect_for_video=detect_for_video, close=lambda: closed.append(True))
@@ -114,6 +114,7 @@ def test_tasks_landmarker() -> None:
     assert first[7].tolist() == pytest.approx([100.0, 200.0, 100.0])
     assert source.find(IMAGE) is None
     assert source.find(IMAGE) is None
+    assert source.blendshapes is None
     assert calls == [("image (400, 1000, 3)", 100), ("image (400, 1000, 3)", 200), ("image (400, 1000, 3)", 300)]
     source.close()
     assert closed == [True]

@@ -94,6 +94,70 @@ def test_subwords_equal_a_plain_forward_pass(bert: Path, layer: int) -> None:
     assert np.allclose(spans, [[0, 3], [4, 9], [10, 13], [14, 18], [18, 19]])
 
 
+SMALL = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+MARKS = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+FAMILIES: dict[str, dict] = {
+    "Bert": SMALL,
+    "Roberta": {**SMALL, **MARKS},
+    "XLMRoberta": {**SMALL, **MARKS},
+    "DebertaV2": {**SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
+    "MPNet": {**SMALL, **MARKS},
+    "ModernBert": {**SMALL, **MARKS, "cls_token_id": 2, "sep_token_id": 3},
+    "GPT2": {"n_embd": 16, "n_layer": 2, "n_head": 2, "bos_token_id": 2, "eos_token_id": 3},
+    "OPT": {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 24,
+            "word_embed_proj_dim": 16, **MARKS},
+    "Phi": {**SMALL, **MARKS},
+    "Mistral": {**SMALL, **MARKS, "num_key_value_heads": 2},
+    "T5": {"d_model": 16, "num_layers": 2, "num_heads": 2, "d_kv": 8, "d_ff": 24, "decoder_start_token_id": 0},
+    "CLIPText": {**SMALL, **MARKS},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_layer_is_what_the_model_gives(bert: Path, tmp_path: Path, family: str) -> None:
+    """Behind the last normalisation, whose weights are far from 1 here; the layer before is the listed one."""
+    for file in bert.glob("tokenizer*.json"):
+        shutil.copy(file, tmp_path)
+    config = getattr(transformers, f"{family}Config")(vocab_size=len(SPECIAL + PIECES), **FAMILIES[family])
+    torch.manual_seed(3)
+    model = getattr(transformers, f"{family}Model")(config).eval()
+    for weights in model.parameters():
+        if weights.ndim == 1:
+            torch.nn.init.normal_(weights, 2.0, 0.5)
+    model.save_pretrained(tmp_path)
+    part = model.get_encoder() if family == "T5" else model
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    read = tokenizer(TEXTS[0], return_tensors="pt", return_special_tokens_mask=True)
+    own = read["special_tokens_mask"][0] == 0
+    with torch.no_grad():
+        output = part(input_ids=read["input_ids"], output_hidden_states=True)
+    for layer, expected in (
+        (-1, output.last_hidden_state),
+        (2, output.last_hidden_state),
+        (1, output.hidden_states[1]),
+    ):
+        found = TransformerText(model=str(tmp_path), unit="subword", layer=layer).extract_text(Transcript.of(TEXTS[0]))
+        assert np.allclose(found.values, expected[0, own].numpy(), atol=1e-4)
+    apart = (output.hidden_states[-1] - output.last_hidden_state).abs().max()
+    assert (apart > 0.1) == (family == "CLIPText")
+
+
+def test_weights_that_the_checkpoint_lacks(bert: Path, tmp_path: Path) -> None:
+    """They would be random; only of a pooler, and of a decoder beside the encoder, nothing is used."""
+    shutil.copytree(bert, tmp_path / "bert")
+    model = transformers.BertModel.from_pretrained(bert)
+    kept = {key: value for key, value in model.state_dict().items() if "pooler" not in key}
+    model.save_pretrained(tmp_path / "bert", state_dict=kept)
+    without = TransformerText(model=str(tmp_path / "bert")).extract_text(Transcript.of(TEXTS[0]))
+    assert np.array_equal(without.values, TransformerText(model=str(bert)).extract_text(Transcript.of(TEXTS[0])).values)
+    del kept["encoder.layer.1.output.dense.weight"]
+    model.save_pretrained(tmp_path / "bert", state_dict=kept)
+    with pytest.raises(
+        extractors.ToolError, match=r"weights lack encoder\.layer\.1\.output\.dense\.weight, which would"
+    ):
+        TransformerText(model=str(tmp_path / "bert")).extract_text(Transcript.of(TEXTS[0]))
+
+
 def test_words_are_the_mean_of_their_pieces(bert: Path) -> None:
     text = "the unwatchable movie!"
     states, pieces = naive(bert, text)

@@ -17,7 +17,8 @@ import transformers
 from PIL import Image
 
 import extractors
-from extractors.vision.transformer import TransformerVision, encoder_width
+from extractors import pretrained
+from extractors.vision.transformer import ImageEncoder, TransformerVision, encoder_width
 
 SIZES = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "image_size": 32,
@@ -76,6 +77,12 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made[kind]
 
     return folder
+
+
+@pytest.fixture
+def torchvision() -> None:
+    """It is in the extras `gpu` and `dev`."""
+    pytest.importorskip("torchvision")
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +252,109 @@ def test_parameters_are_checked(folders: Callable, parameters: dict, message: st
 @pytest.fixture(autouse=True)
 def _offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+@pytest.mark.usefixtures("torchvision")
+class TestPreparedOnTheDevice:
+    """`preparation="torch"`, on the CPU: the very operations that run where frames of a GPU lie."""
+
+    @pytest.mark.parametrize("kind", ["vit", "clip", "registers", "convnext"])
+    def test_pixels_are_pillows_to_two_grey_levels(self, folders: Callable, photo: np.ndarray, kind: str) -> None:
+        """What the model reads, given arrays or tensors; a level is 1/255 over the processor's standard deviation."""
+        pooling = "mean" if kind == "convnext" else "cls"
+        source = pretrained.find(str(folders(kind)), None).source
+        theirs = prepared(folders(kind), photo)[0]
+        encoder = ImageEncoder(source, pooling, "cpu", "torch")
+        for given in (photo, torch.from_numpy(photo)):
+            (ours,) = encoder._prepare([given])
+            assert ours.shape == theirs.shape
+            apart = (ours - theirs).abs() * 255 * 0.28
+            assert apart.max() <= 2.2
+            assert apart.mean() < 0.5
+
+    @pytest.mark.parametrize("kind", ["vit", "clip", "registers"])
+    def test_encoded_like_a_plain_forward_pass(self, folders: Callable, photo: np.ndarray, kind: str) -> None:
+        """Of transformers' own processor of that form, with frames of several sizes in a batch."""
+        frames = [photo, photo[::-1].copy(), photo[:, :50].copy(), photo[:40].copy()]
+        extractor = TransformerVision(model=str(folders(kind)), preparation="torch")
+        found = through(extractor, *map(torch.from_numpy, frames))
+        processor = transformers.AutoImageProcessor.from_pretrained(folders(kind), backend="torchvision")
+        whole = transformers.AutoModel.from_pretrained(folders(kind)).eval()
+        model = whole.vision_model if kind == "clip" else whole
+        for row, frame in zip(found, frames, strict=True):
+            with torch.no_grad():
+                expected = model(processor(Image.fromarray(frame), return_tensors="pt")["pixel_values"])
+            assert np.allclose(row, expected.last_hidden_state[0, 0].numpy(), atol=1e-5)
+
+    def test_frames_of_a_video(self, folders: Callable, media: Callable[..., Path], astronaut: np.ndarray) -> None:
+        """From the file's planes to features: near Pillow's and not the same, and never taken for them."""
+        cut = np.ascontiguousarray(astronaut[:240, 100:420])
+        path = media("a.mp4", frames=[cut] * 25)
+        pillow = extractors.build("vision.transformers", model=str(folders("vit")))
+        ours = extractors.build("vision.transformers", model=str(folders("vit")), preparation="torch", device="cpu")
+        assert (pillow.frames_device, ours.frames_device) == (None, "cpu")
+        theirs, found = (extractors.extract(path, {"vision": e}).sequences["vision"] for e in (pillow, ours))
+        assert np.array_equal(found.times, theirs.times)
+        assert 0 < np.abs(found.values - theirs.values).max() < 0.1 * np.abs(theirs.values).max()
+        assert ours.spec.parameters["preparation"] == "torch"
+        assert ours.spec.fingerprint != pillow.spec.fingerprint
+        again = extractors.rebuild(ours.spec)
+        assert again.spec == ours.spec
+        assert again.frames_device is not None
+        assert np.allclose(
+            extractors.extract(path, {"vision": again}).sequences["vision"].values, found.values, atol=1e-4
+        )
+
+
+def test_pillow_keeps_the_fingerprint_that_stores_know(folders: Callable) -> None:
+    plain = TransformerVision(model=str(folders("vit")))
+    assert plain.spec == TransformerVision(model=str(folders("vit")), preparation="pillow").spec
+    assert "preparation" not in plain.spec.parameters
+
+
+def test_preparations_that_are_none(folders: Callable) -> None:
+    with pytest.raises(ValueError, match=r"preparation must be one of \('pillow', 'torch'\), not 'opencv'"):
+        TransformerVision(model=str(folders("vit")), preparation="opencv")
+
+
+def test_without_torchvision(folders: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extractors.vision.transformer.find_spec", lambda name: None)
+    extractor = TransformerVision(model=str(folders("vit")), preparation="torch")
+    with pytest.raises(extractors.ToolError, match=r"needs torchvision, .*: pip install 'mmsa-framework\[gpu\]'"):
+        extractor.stream()
+
+
+def test_transformers_falling_back_by_itself_is_noticed(folders: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives the Pillow form with no more than a line in the log where it has no other."""
+    load = pretrained.load
+
+    def only_pillow(what: str, kind: str, source: pretrained.Source, **options: object) -> object:
+        return load(what, kind, source, **{**options, "backend": "pil"})
+
+    monkeypatch.setattr("extractors.vision.transformer.find_spec", lambda name: object())
+    monkeypatch.setattr(pretrained, "load", only_pillow)
+    extractor = TransformerVision(model=str(folders("vit")), preparation="torch")
+    with pytest.raises(extractors.ToolError, match=r"ViTImageProcessorPil\) in no form for torch: set preparation to"):
+        extractor.stream()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.usefixtures("torchvision")
+def test_a_film_never_leaves_the_gpu(folders: Callable, media: Callable[..., Path], astronaut: np.ndarray) -> None:
+    """Not run yet: written on a machine without a GPU. NVDEC, colours, preparation and encoder on one device."""
+    path = media("a.mp4", frames=[np.ascontiguousarray(astronaut[:240, 100:420])] * 25)
+    seen: list[str] = []
+
+    def build(device: str) -> TransformerVision:
+        return TransformerVision(model=str(folders("vit")), preparation="torch", device=device)
+
+    on_gpu = build("cuda")
+    on_gpu.stream().close()
+    encode = on_gpu._encoder.encode
+    on_gpu._encoder.encode = lambda images: seen.extend(str(i.device) for i in images) or encode(images)
+    found = extractors.extract(path, {"vision": on_gpu}, device="cuda")
+    expected = extractors.extract(path, {"vision": build("cpu")}, device="cpu")
+    assert found.notes == ()
+    assert seen == ["cuda:0", "cuda:0"]
+    assert np.allclose(found.sequences["vision"].values, expected.sequences["vision"].values, atol=0.02)

@@ -174,3 +174,17 @@ def test_sizes_are_in_the_unit_that_fits() -> None:
     assert [size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000, 3 * 10**12)] == [
         *("0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "3.0 TB"),
     ]
+
+
+def test_a_gpu_that_is_not_there(
+    run_mmsa: Mmsa, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, small: Any
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, _, err = run_mmsa(*words, "--device", "cuda")
+    assert code == 2
+    assert "device 'cuda' was asked for, but torch sees none" in err
+    assert not small.CALLS
+    code, _, err = run_mmsa(*words, "--device", "gpu")
+    assert code == 2
+    assert "device" in err
+    assert run_mmsa(*words, "--device", "cpu")[0] == 0

@@ -31,6 +31,19 @@ class TestScore:
         del library["key"]
         assert row == json.loads(json.dumps(library))
 
+    def test_the_device_changes_nothing_and_must_be_there(
+        self, run_mmsa: Mmsa, trained: Trained, video: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        words = ("score", trained.run.id, video, "--json", "--trust-extractors")
+        assert run_mmsa(*words, "--device", "cpu")[:2] == run_mmsa(*words)[:2]
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        code, _, err = run_mmsa(*words, "--device", "cuda")
+        assert code == 2
+        assert "device 'cuda' was asked for, but torch sees none" in err
+        code, _, err = run_mmsa(*words, "--device", "cpu", "--ray", "local")
+        assert code == 2
+        assert "--device cpu is of this machine: with --ray every worker takes what it has" in err
+
     def test_a_bad_file_is_reported_and_the_rest_is_scored(
         self, run_mmsa: Mmsa, trained: Trained, video: Path, tmp_path: Path
     ) -> None:

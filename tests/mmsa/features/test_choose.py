@@ -51,3 +51,16 @@ def test_what_cannot_be_built_is_said(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         build_extractors(make_config(None, {**SMALL, **settings}), modalities)
+
+
+def test_extractors_are_put_on_the_device_of_the_run() -> None:
+    """Unless their own parameters name another; those that compute on CPUs alone take none."""
+    names = {"extractors.audio.name": "speech.torchaudio", "extractors.text.name": "text.characters"}
+
+    def device(**settings: Any) -> str:
+        built = build_extractors(make_config(None, {**names, **settings}), ["audio", "text"])
+        return str(built["audio"]._device)  # type: ignore[attr-defined]
+
+    assert device() == "auto"
+    assert device(device="cpu") == "cpu"
+    assert device(**{"device": "cpu", "extractors.audio.parameters.device": "cuda:1"}) == "cuda:1"

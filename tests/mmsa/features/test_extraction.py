@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,44 @@ def test_texts_without_words_say_so(small: Any, batches: list[list[str]]) -> Non
     results = list(extract_jobs([(clip, ("text",)) for clip in clips], {"text": small.WordLengths()}))
     assert [missing for _, missing in results] == [{"text": "no transcript"}, {"text": "no transcript"}, {}]
     assert batches == [["", "", "one"]]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Half a second of grey."""
+    import av
+
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(5):
+            out.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        out.mux(stream.encode(None))
+    return path
+
+
+def test_a_decoder_that_falls_back_says_so(small: Any, film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device that a corpus is extracted on reaches the decoder, and its answer the user."""
+    monkeypatch.setattr("extractors.decoding.why_not", lambda device: f"no driver for {device}")
+    monkeypatch.setattr("extractors.decoding.torch_sees", lambda device: True)
+    jobs = [(Clip("a", "train", {}, film), ("vision",))]
+    told = r"frames were decoded on the CPU: FFmpeg cannot use the CUDA device \(no driver for cuda\)"
+    with pytest.warns(UserWarning, match=told):
+        ((sequences, missing),) = extract_jobs(jobs, {"vision": small.Brightness()}, device="cuda")
+    assert (len(sequences["vision"]) > 0, missing) == (True, {})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(extract_jobs(jobs, {"vision": small.Brightness()}))
+
+
+def test_processes_put_their_extractors_on_the_device() -> None:
+    import extractors
+
+    built = {"audio": extractors.build("speech.torchaudio"), "text": extractors.build("text.characters")}
+    for device in ("auto", "cpu"):
+        assert list(in_processes(_device_of_audio, [("one", 1)], built, 1, device)) == [device]
+
+
+def _device_of_audio(_: int, extractors: Any) -> str:
+    return str(extractors["audio"]._device)

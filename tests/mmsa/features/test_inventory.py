@@ -15,6 +15,7 @@ from filelock import FileLock
 from mmsa.corpora.arrays import store_arrays
 from mmsa.corpora.clip import Clip, Corpus
 from mmsa.features import load_features, store_folder
+from mmsa.features.aligned import align_tables
 from mmsa.features.inventory import Stale, delete, find_stale, list_store
 from mmsa.features.media import ledger_folder
 from mmsa.features.store import lock_path, store_root
@@ -150,6 +151,22 @@ def test_what_is_remembered_of_lost_media_is_stale(corpus: Corpus, small: Any, m
     assert (found.path, found.reason) == (ledger, "remembers media files that are gone")
     assert delete(found)
     assert not ledger.exists()
+
+
+def test_tables_on_a_grid_go_with_what_they_were_made_of(corpus: Corpus, small: Any) -> None:
+    tables = load_features(corpus, {"text": small.WordLengths(), "audio": small.Loudness()}, jobs=1)
+    align_tables(corpus, tables, 5.0)
+    (entry,) = (entry for entry in list_store() if entry.state == "aligned")
+    assert (entry.corpus, entry.clips, entry.missing, entry.dtype) == ("made", 3, 0, "float32")
+    # Words last a second each in cells of 0.2 s; sound lasts a tenth for each level, and its rows go on as the words'.
+    assert entry.steps == 2 * 5 * (2 + 3 + 1)
+    assert stale() == {}
+    delete(Stale(store_folder(corpus, small.Loudness()), "", 0))
+    assert stale() == {entry.folder: "on a grid, of features that are not there any more"}
+    (entry.folder / "text" / "store.json").unlink()
+    assert stale() == {entry.folder: "damaged, or written by another version of mmsa"}
+    assert delete(*find_stale())
+    assert not entry.folder.exists()
 
 
 def test_deleting_takes_the_folder_and_spares_what_is_in_use(corpus: Corpus, small: Any) -> None:

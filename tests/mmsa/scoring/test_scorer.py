@@ -167,6 +167,31 @@ def test_an_unknown_run_is_a_usage_error(trained: Trained) -> None:
         load_scorer("nonesuch")
 
 
+def test_where_it_decodes_is_handed_on(trained: Trained, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a whole file and to windows alike; a GPU that is not there is refused before anything is read."""
+    import extractors
+
+    asked: list[str] = []
+    for name in ("extract", "extract_windows"):
+        own = getattr(extractors, name)
+
+        def watched(*given: object, device: str, own: Callable[..., object] = own, **more: object) -> object:
+            asked.append(device)
+            return own(*given, device=device, **more)
+
+        monkeypatch.setattr(extractors, name, watched)
+    scorer = load_scorer(trained.run.id, trust_extractors=True, device="cpu")
+    plain = load_scorer(trained.run.id, trust_extractors=True)
+    assert scorer.score(video) == plain.score(video)
+    assert scorer.score(video, window_seconds=0.2) == plain.score(video, window_seconds=0.2)
+    assert asked == ["cpu", "auto"] * 2
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="device 'cuda' was asked for, but torch sees none"):
+        load_scorer(trained.run.id, trust_extractors=True, device="cuda")
+    with pytest.raises(UsageError, match=r"there is no device 'gpu'\. Did you mean 'cpu'"):
+        load_scorer(trained.run.id, device="gpu")
+
+
 def test_extractors_that_are_not_mmsas_own_run_only_when_trusted(trained: Trained) -> None:
     """A bundle is data from elsewhere: importing a module it names would run that module's code."""
     with pytest.raises(
