@@ -238,7 +238,7 @@ class _Rewriter:
         from extractors.audio_track import AudioTracks
 
         video = self._pictures if media.info.video is not None else None
-        heard = [feed for feed in (self._listener, self._sound) if feed is not None]
+        heard: list[Any] = [feed for feed in (self._listener, self._sound) if feed is not None]
         report = media.decode(AudioTracks(heard) if heard else None, video, start_seconds=self._start)
         if self._sound is not None and self._sound.end_seconds - self._pictures.end_seconds > 1 / CARD_RATE:
             self._pictures.hold(self._sound.end_seconds)

@@ -72,13 +72,13 @@ def conversation(path: Path, number: int) -> Path:
 
 @pytest.fixture(scope="module")
 def conversations(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of 16 conversations of two, labelled with who speaks."""
+    """A table of 12 conversations of two, labelled with who speaks."""
     folder = tmp_path_factory.mktemp("conversations")
     with (folder / "clips.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["id", "split", "media", "side"])
-        for number in range(16):
-            split = "train" if number < 8 else "valid" if number < 12 else "test"
+        for number in range(12):
+            split = "train" if number < 6 else "valid" if number < 9 else "test"
             conversation(folder / f"{number}.mp4", number)
             rows.writerow([number, split, f"{number}.mp4", ("left", "right")[number % 2]])
     (folder / "clips.yaml").write_text("tasks: {side: {kind: classification, classes: [left, right]}}\nname: sides\n")
@@ -118,7 +118,7 @@ def test_everybody_from_extraction_to_a_score(run_mmsa: Mmsa, workspace: Path, c
     assert np.isfinite(run["metrics"]["audio+vision"]["side.accuracy"])
     listed = run_mmsa("extract", "--list", "--json")[1]
     (vision,) = [row for row in map(json.loads, listed.splitlines()) if "facemesh" in str(row)]
-    assert vision["steps"] == 16 * 2 * 12
+    assert vision["steps"] == 12 * 2 * 12
     code, out, err = run_mmsa("score", "latest", str(conversation(workspace / "new.mp4", 20)), "--json")
     assert code == 0, err
     window = json.loads(out.splitlines()[0])["windows"][0]
