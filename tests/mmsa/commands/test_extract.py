@@ -146,7 +146,7 @@ def test_text_is_asked_for_where_words_lie_beside_a_file(run_mmsa: Mmsa, media: 
         (["--list", "--prune"], "give one of them"),
         (["demo", "--yes"], "--yes answers what --prune asks"),
         (["mled"], "there is no corpus 'mled'. Did you mean 'meld'?"),
-        (["demo", "--set", "epochs=3"], "--set epochs=… has no effect on features: here it takes extractors, feature"),
+        (["demo", "--set", "epochs=3"], "--set epochs=… has no effect on features: here it takes encoders, extractors"),
         (["demo", "--dtype", "float64"], "feature_dtype: Input should be 'float32' or 'float16'"),
         (
             ["meld", "--output", "out"],
@@ -174,3 +174,21 @@ def test_sizes_are_in_the_unit_that_fits() -> None:
     assert [size(n) for n in (0, 999, 1000, 1_500_000, 2_000_000_000, 3 * 10**12)] == [
         *("0 B", "999 B", "1.0 kB", "1.5 MB", "2.0 GB", "3.0 TB"),
     ]
+
+
+def test_what_an_encoder_reads_is_extracted_for_its_training(run_mmsa: Mmsa, untrained: TrainConfig) -> None:
+    """The raw input of the encoder, in the table that a training with it opens."""
+    from mmsa.config import make_config
+    from mmsa.corpora import load_corpus
+    from mmsa.features import store_folder
+    from mmsa.features.choose import build_extractors
+
+    encoder = {"encoders.audio.model": "some/encoder", "encoders.audio.tune": "frozen"}
+    given = [part for key, value in encoder.items() for part in ("--set", f"{key}={value}")]
+    words = ("extract", "small", "--root", str(untrained.root), "--modalities", "audio", "--jobs", "1", "--json")
+    code, out, _ = run_mmsa(*words, *given)
+    assert code == 0
+    (audio,) = lines(out)
+    assert (audio["extractor"], audio["clips"]) == ("speech.waveform", 31)
+    built = build_extractors(make_config(None, encoder), ["audio"])
+    assert Path(audio["folder"]) == store_folder(load_corpus("small", untrained.root), built["audio"])
