@@ -103,15 +103,15 @@ def hear(corpus: Corpus, source: WordSource, *, jobs: int | None = None) -> tupl
         keys = {place: _key(corpus.clips[place], media) for place, own in wanted.items() if own == kind}
         ledger = _Ledger(source.specs[kind].fingerprint)
         known = ledger.read(set(keys.values()))
-        if not known.keys() >= set(keys.values()):
+        before = set(known)
+        if before < set(keys.values()):
             with ledger.locked(corpus.name):
                 known = ledger.read(set(keys.values()))  # another process may have listened by now
-                kept += sum(key in known for key in keys.values())
+                before = set(known)
                 todo = {key: place for place, key in keys.items() if key not in known}
                 tasks = [_Task(corpus.clips[place], source.options, kind) for place in todo.values()]
                 failed |= _fill(ledger, known, list(todo), _listen_all(tasks, corpus, media, jobs), tasks)
-        else:
-            kept += len(keys)
+        kept += sum(key in before for key in keys.values())
         found.update({place: known[key] for place, key in keys.items() if key in known})
     clips = [_with(clip, wanted.get(place), found.get(place)) for place, clip in enumerate(corpus.clips)]
     counts = Counter((wanted[place], _is_timed(made)) for place, made in found.items())
@@ -193,7 +193,8 @@ def _is_timed(transcript: Transcript) -> bool:
 def _with(clip: Clip, kind: str | None, found: Transcript | None) -> Clip:
     if found is None or (kind == "align" and not _is_timed(found)):
         return clip
-    return replace(clip, transcript=found.text or clip.transcript, timed=found)
+    given = clip.transcript if kind == "align" else found.text or None
+    return replace(clip, transcript=given, timed=found)
 
 
 def _key(clip: Clip, media: Mapping[Path, MediaIdentity]) -> str:

@@ -16,6 +16,7 @@ from mmsa.calibration import Calibration
 from mmsa.errors import UsageError
 from mmsa.model import ModelConfig, MultimodalModel
 from mmsa.tasks import Classification, Regression
+from mmsa.words import KeptModel, WordOptions
 
 TASKS = (Regression("sentiment", -3.0, 3.0, "mosi"), Classification("emotion", ("calm", "glad")))
 DIMS = {"audio": 2, "text": 3}
@@ -97,6 +98,41 @@ def test_calibration_and_lengths_come_back_and_older_bundles_have_none(tmp_path:
     change(tmp_path, calibration={**fitted.to_dict(), "temperatures": {"emotion": 0}})
     with pytest.raises(UsageError, match="is damaged"):
         load_bundle(tmp_path)
+
+
+def test_speech_models_come_back_with_a_copy_of_their_folder(tmp_path: Path) -> None:
+    """One of the hub stays named by its commit; older bundles, of words that came with a corpus, have none."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.safetensors").write_bytes(b"weights")
+    parameters = {"weights_sha256": "ab", "language": "en", "silence_db": -50.0}
+    hub = ExtractorSpec("alignment.ctc", "torchaudio", "2.11.0+1", {"model": "some/ctc", "revision": "c0ffee"})
+    own = ExtractorSpec(
+        "transcription.whisper", "transformers", "5.0.0+1", parameters, {"model": str(tmp_path / "mine")}
+    )
+    words = WordOptions(KeptModel("mine", own.to_json()), "en", KeptModel("ctc", hub.to_json()))
+    replace(bundle_of(trained()), words=words).save(tmp_path / "bundle")
+    shutil.rmtree(tmp_path / "mine")
+    loaded = load_bundle(Path(shutil.move(tmp_path / "bundle", tmp_path / "moved"))).words
+    assert isinstance(loaded.transcribe, KeptModel)
+    arguments = loaded.transcribe.arguments()
+    copy = Path(arguments.pop("model"))
+    assert copy.is_relative_to(tmp_path / "moved")
+    assert (copy / "model.safetensors").read_bytes() == b"weights"
+    assert (loaded.transcribe.name, arguments) == ("mine", parameters)
+    assert (loaded.language, loaded.align) == ("en", words.align)
+    change(tmp_path / "moved", words={})
+    assert load_bundle(tmp_path / "moved").words == WordOptions()
+    change(tmp_path / "moved", words={"transcribe": {"name": "mine"}})
+    with pytest.raises(UsageError, match="is damaged"):
+        load_bundle(tmp_path / "moved")
+
+
+def test_options_of_scoring_win_over_those_of_a_model() -> None:
+    own = WordOptions(KeptModel("mine", "{}"), "en", KeptModel("ctc", "{}"))
+    assert WordOptions().over(own) == own
+    assert WordOptions("other", "de").over(own) == WordOptions("other", "de", own.align)
+    without = WordOptions("none", align="none").over(own)
+    assert (without.models, without.listens) == ({}, False)
 
 
 def test_head_options_come_back(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_text_is_asked_for_where_words_lie_beside_a_file(run_mmsa: Mmsa, media: 
         (["--list", "--prune"], "give one of them"),
         (["demo", "--yes"], "--yes answers what --prune asks"),
         (["mled"], "there is no corpus 'mled'. Did you mean 'meld'?"),
-        (["demo", "--set", "epochs=3"], "--set epochs=… has no effect on features: here it takes extractors, feature"),
+        (["demo", "--set", "epochs=3"], "--set epochs=… has no effect on features: here it takes encoders, extractors"),
         (["demo", "--dtype", "float64"], "feature_dtype: Input should be 'float32' or 'float16'"),
         (
             ["meld", "--output", "out"],
@@ -188,3 +188,21 @@ def test_a_gpu_that_is_not_there(
     assert code == 2
     assert "device" in err
     assert run_mmsa(*words, "--device", "cpu")[0] == 0
+
+
+def test_what_an_encoder_reads_is_extracted_for_its_training(run_mmsa: Mmsa, untrained: TrainConfig) -> None:
+    """The raw input of the encoder, in the table that a training with it opens."""
+    from mmsa.config import make_config
+    from mmsa.corpora import load_corpus
+    from mmsa.features import store_folder
+    from mmsa.features.choose import build_extractors
+
+    encoder = {"encoders.audio.model": "some/encoder", "encoders.audio.tune": "frozen"}
+    given = [part for key, value in encoder.items() for part in ("--set", f"{key}={value}")]
+    words = ("extract", "small", "--root", str(untrained.root), "--modalities", "audio", "--jobs", "1", "--json")
+    code, out, _ = run_mmsa(*words, *given)
+    assert code == 0
+    (audio,) = lines(out)
+    assert (audio["extractor"], audio["clips"]) == ("speech.waveform", 31)
+    built = build_extractors(make_config(None, encoder), ["audio"])
+    assert Path(audio["folder"]) == store_folder(load_corpus("small", untrained.root), built["audio"])
