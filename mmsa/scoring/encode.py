@@ -287,6 +287,10 @@ class _Pictures:
     def done(self) -> bool:
         return self._seen is not None and self._seen >= self._end
 
+    def wants(self, start_seconds: float, end_seconds: float) -> bool:
+        """See `extractors.media.FrameFeed`: every picture is written, and those before the first are watched."""
+        return True
+
     def feed(self, frame: Any, seconds: float | None) -> None:
         """See `extractors.media.Feed`."""
         if frame.is_corrupt:
