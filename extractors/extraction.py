@@ -18,7 +18,7 @@ from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
-from extractors.overlap import OverlappedStream
+from extractors.overlap import OverlappedSound, OverlappedStream
 from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
@@ -160,6 +160,8 @@ class ClipPass:
         for stream in self._streams.values():
             if isinstance(stream, VisionStream):
                 stream.close()
+            elif isinstance(stream, OverlappedSound):
+                stream.end()
 
     def _after_push(self, clock: Clock, seconds: float) -> None:
         """For subclasses: a stream has been given all sound, or every picture, before `seconds`."""
@@ -193,7 +195,7 @@ class ClipPass:
     def _prepare_audio(self, name: str, extractor: AudioExtractor) -> None:
         rate, hop = extractor.sample_rate_hz, extractor.hop_samples
         first = max(0, math.floor((self._start - extractor.context_seconds) * rate / hop) * hop)
-        stream = extractor.stream(first)
+        stream = OverlappedSound(extractor.stream(first))
         self._streams[name] = stream
         self._add_track(name, rate, stream.push, first, self._end + extractor.context_seconds, self.block_seconds)
 

@@ -35,10 +35,40 @@ class LandmarkSource(Protocol):
         ...
 
 
+# A landmark with three coordinates as protobuf writes it: a tag and the length 15, then each as a tag and a float.
+_WRITTEN = np.dtype(
+    [("head", "S2"), ("x_tag", "u1"), ("x", "<f4"), ("y_tag", "u1"), ("y", "<f4"), ("z_tag", "u1"), ("z", "<f4")]
+)
+_TAGS = (b"\x0a\x0f", 0x0D, 0x15, 0x1D)
+
+
+def coordinates(face: Any) -> NDArray[np.float64]:
+    """x, y and z of MediaPipe's `NormalizedLandmarkList`: `(N, 3)`.
+
+    Read from the message as it is written, in a hundredth of the time that asking each landmark for each takes, which
+    is a quarter of what finding them takes.
+    """
+    written = face.SerializeToString()
+    if len(written) == len(face.landmark) * _WRITTEN.itemsize:
+        rows = np.frombuffer(written, _WRITTEN)
+        tags = (rows["head"], rows["x_tag"], rows["y_tag"], rows["z_tag"])
+        if all((own == tag).all() for own, tag in zip(tags, _TAGS, strict=True)):
+            return np.asarray(np.stack([rows[axis] for axis in "xyz"], axis=1), np.float64)
+    return np.array([(point.x, point.y, point.z) for point in face.landmark], np.float64)
+
+
 def to_pixels(landmarks: Sequence[Any], view: Box) -> NDArray[np.float64]:
-    """From a tool's normalised landmarks in a view to pixels of the whole frame; depth is in the scale of x."""
+    """From a tool's normalised landmarks in a view to pixels of the whole frame; depth is in the scale of x.
+
+    Args:
+        landmarks: `(N, 3)`, or objects with x, y and z.
+        view: where in the frame they were found.
+    """
     left, top, right, bottom = view
-    points = np.array([(point.x, point.y, point.z) for point in landmarks], np.float64)
+    points = np.asarray(
+        landmarks if isinstance(landmarks, np.ndarray) else [(point.x, point.y, point.z) for point in landmarks],
+        np.float64,
+    )
     width = right - left
     return points * (width, bottom - top, width) + (left, top, 0.0)
 
@@ -156,15 +186,15 @@ class _Tools:
         self._detector: Any = None
         self._ran = False
 
-    def meshes(self, image: NDArray[np.uint8]) -> Sequence[Sequence[Any]]:
-        """Normalised landmarks of each face."""
+    def meshes(self, image: NDArray[np.uint8]) -> Sequence[Any]:
+        """Normalised landmarks of each face, `(478, 3)`."""
         # The graph writes to the error stream when it first runs to its end, on the first face.
         with nullcontext() if self._ran else quiet_native():
             faces = self._mesh.process(image).multi_face_landmarks
         if not faces:
             return ()
         self._ran = True
-        return [face.landmark for face in faces]
+        return [coordinates(face) for face in faces]
 
     def boxes(self, image: NDArray[np.uint8]) -> Sequence[Box]:
         """Of all faces that the detector finds."""

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from extractors.base import VisionStream
-from extractors.overlap import _WAITING_FRAMES, OverlappedStream
+from extractors.base import AudioStream, VisionStream
+from extractors.overlap import _WAITING, OverlappedSound, OverlappedStream
 from extractors.sequence import FeatureSequence
 
 
@@ -79,7 +79,7 @@ def test_no_more_than_a_few_frames_wait() -> None:
     feeder.start()
     feeder.join(timeout=0.3)
     assert feeder.is_alive()
-    assert len(pushed) <= _WAITING_FRAMES + 1
+    assert len(pushed) <= _WAITING + 1
     inner.gate.set()
     feeder.join()
     assert len(stream.finish()) == 20
@@ -96,7 +96,7 @@ def test_errors_arrive_where_the_caller_is() -> None:
     assert inner.seen == [0, 1, 2]
     stream.close()
     assert inner.closed == 1
-    assert not any(t.name == "extractors-vision" for t in threading.enumerate())
+    assert not any(t.name.startswith("extractors-") for t in threading.enumerate())
 
 
 def test_that_windows_will_come_is_passed_on_before_any_frame() -> None:
@@ -135,3 +135,50 @@ def test_sound_and_frames_stay_in_their_order() -> None:
     assert inner.seen == [*(value for k in range(1, 30) for value in (k, -10 * k)), -1000]
     assert len(inner.threads) == 1
     assert stream.notes(2.0, 3.0) == ("2.0 to 3.0",)
+
+
+class Sounds(AudioStream):
+    """Notes the first sample of each block; breaks at the block that begins with 3."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.threads: set[int] = set()
+
+    def push(self, samples: np.ndarray) -> None:
+        if samples[0] == 3:
+            raise ValueError("block is bad")
+        self.threads.add(threading.get_ident())
+        self.seen.append(float(samples[0]))
+
+    def finish(self) -> FeatureSequence:
+        times = np.array([[k, k + 1] for k in range(len(self.seen))], np.float64)
+        return FeatureSequence(np.array(self.seen, np.float32)[:, None], times, ("first",))
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        return self.finish().between(start_seconds, end_seconds), ""
+
+
+def test_sound_is_heard_in_order_on_another_thread() -> None:
+    inner = Sounds()
+    stream = OverlappedSound(inner)
+    for k in range(4, 40):
+        stream.push(np.full(5, k, np.float32))
+    found, _ = stream.window(0.0, 36.0)  # what waits is heard first
+    assert found.values[:, 0].tolist() == list(range(4, 40))
+    assert stream.finish().values[:, 0].tolist() == list(range(4, 40))
+    assert len(inner.threads) == 1
+    assert threading.get_ident() not in inner.threads
+
+
+def test_a_broken_block_of_sound_is_told_and_the_thread_ends() -> None:
+    stream = OverlappedSound(Sounds())
+
+    def push_blocks() -> None:
+        for _ in range(1000):
+            stream.push(np.full(5, 3, np.float32))
+
+    with pytest.raises(ValueError, match="block is bad"):
+        push_blocks()
+    stream.end()
+    stream.end()
+    assert not any(t.name.startswith("extractors-") for t in threading.enumerate())

@@ -11,7 +11,7 @@ import pytest
 
 from extractors.errors import ToolError
 from extractors.facial import landmarks
-from extractors.facial.landmarks import TaskSource, ViewedSource, explain_import, to_pixels
+from extractors.facial.landmarks import TaskSource, ViewedSource, coordinates, explain_import, to_pixels
 
 IMAGE = np.zeros((400, 1000, 3), np.uint8)
 
@@ -90,6 +90,21 @@ def test_a_face_with_other_landmarks_is_no_face() -> None:
     tools = Recorder(0, None)
     source = ViewedSource(lambda image: points(0, 0, 468), tools.detect, tools.release)
     assert source.find(IMAGE) is None
+
+
+@pytest.mark.parametrize("more", [{}, {"visibility": 0.5}])
+def test_coordinates_are_those_of_the_message(more: dict[str, float]) -> None:
+    """Some are 0, which protobuf writes here as any other; fields beyond x, y and z make it another layout."""
+    landmark_pb2 = pytest.importorskip("mediapipe.framework.formats.landmark_pb2")
+    values = np.random.default_rng(0).normal(size=(478, 3)).astype(np.float32)
+    values[::7] = 0.0
+    face = landmark_pb2.NormalizedLandmarkList()
+    for k, (x, y, z) in enumerate(values):
+        face.landmark.add(x=x, y=y, z=z, **(more if k % 2 else {}))
+    found = coordinates(face)
+    assert found.dtype == np.float64
+    assert np.array_equal(found, values.astype(np.float64))
+    assert np.array_equal(to_pixels(found, (0, 0, 1, 1)), values.astype(np.float64))
 
 
 def test_to_pixels() -> None:
