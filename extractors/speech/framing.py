@@ -13,12 +13,71 @@ from extractors.base import AudioStream
 from extractors.sequence import FeatureSequence
 
 _BATCH_SECONDS = 20.0
+_PIECE_WINDOWS = 4096
 
 FrameFeatures = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 """`(N,)` samples holding whole windows only → `(windows, K)` values, each row a function of its own window."""
 
-Finish = Callable[[NDArray[np.float64], NDArray[np.bool_]], NDArray[np.float64]]
-"""`(T, K)` rows of all windows and which are loud → `(T, D)` features; sees the whole clip at once."""
+
+class Rows:
+    """What was computed of all windows, `(T, K)`, in the blocks in which it was, so that a long clip is never copied.
+
+    Args:
+        blocks: `(t, K)` each, at least one.
+    """
+
+    def __init__(self, blocks: list[NDArray[np.float64]]) -> None:
+        self._blocks, self._gone = blocks, 0
+
+    def column(self, index: int) -> NDArray[np.float64]:
+        """One value of each window: `(T,)`; before any was let go."""
+        return np.concatenate([block[:, index] for block in self._blocks])
+
+    def between(self, first: int, after: int) -> NDArray[np.float64]:
+        """The rows of these windows, as far as there are."""
+        found, start = [], self._gone
+        for block in self._blocks:
+            found.append(block[max(0, first - start) : max(0, after - start)])
+            start += len(block)
+        return np.concatenate(found)
+
+    def let_go(self, before: int) -> None:
+        """Nobody asks for windows before this any more."""
+        while self._blocks and self._gone + len(self._blocks[0]) <= before:
+            self._gone += len(self._blocks.pop(0))
+
+
+Finish = Callable[[Rows, NDArray[np.bool_]], NDArray[np.float32]]
+"""The rows of all windows and `(T,)` which are loud → features of the loud ones; may look across the whole clip."""
+
+
+def _as_they_are(rows: Rows, loud: NDArray[np.bool_]) -> NDArray[np.float32]:
+    return in_pieces(rows, loud, lambda first, after: rows.between(first, after))
+
+
+def in_pieces(
+    rows: Rows, loud: NDArray[np.bool_], of: Callable[[int, int], NDArray[np.float64]], *, reach: int = 0
+) -> NDArray[np.float32]:
+    """Features of the loud windows, computed a minute or so at a time; rows are let go on the way.
+
+    Args:
+        rows: of all windows.
+        loud: `(T,)`.
+        of: features of the windows from one to another: `(after - first, D)`.
+        reach: how many windows before them it asks for.
+    """
+    found: NDArray[np.float32] | None = None
+    place = 0
+    for first in range(0, len(loud), _PIECE_WINDOWS):
+        mine = loud[first : first + _PIECE_WINDOWS]
+        features = of(first, first + len(mine))[mine]
+        if found is None:
+            found = np.empty((int(loud.sum()), features.shape[1]), np.float32)
+        found[place : place + len(features)] = features
+        place += len(features)
+        rows.let_go(first + len(mine) - reach)
+    assert found is not None
+    return found
 
 
 class WindowedStream(AudioStream):
@@ -36,7 +95,7 @@ class WindowedStream(AudioStream):
         window: int,
         floor_db: float,
         compute: FrameFeatures,
-        finish: Finish,
+        finish: Finish | None = None,
     ) -> None:
         """Start at a sample of the media's clock.
 
@@ -46,7 +105,7 @@ class WindowedStream(AudioStream):
             window: window length in samples.
             floor_db: silence floor in dB relative to a full-scale root mean square of 1.
             compute: features of the windows of one batch.
-            finish: from all rows to the features; may look across windows.
+            finish: from all rows to the features; may look across windows. None takes the rows as they are.
 
         Raises:
             ValueError: `first_sample` is not on the grid.
@@ -56,7 +115,7 @@ class WindowedStream(AudioStream):
             raise ValueError(f"first_sample must be a multiple of {self._hop}, not {first_sample}")
         self._first_window = first_sample // self._hop
         self._floor = 10.0 ** (floor_db / 20.0)
-        self._compute, self._finish_rows = compute, finish
+        self._compute, self._finish_rows = compute, finish or _as_they_are
         self._pending: list[NDArray[np.float32]] = []
         self._pending_samples = 0
         self._batch = max(window, int(_BATCH_SECONDS * extractor.sample_rate_hz))
@@ -83,10 +142,10 @@ class WindowedStream(AudioStream):
         loud = np.concatenate(self._loud)
         if not loud.any():
             return self._extractor.empty()  # type: ignore[no-any-return]
-        values = self._finish_rows(np.concatenate(self._rows), loud)[loud]
+        values = self._finish_rows(Rows(self._rows), loud)
         start = (self._first_window + np.flatnonzero(loud)) * self._hop
         times = np.stack([start, start + self._window], axis=1) / self._extractor.sample_rate_hz
-        return FeatureSequence(values.astype(np.float32), times, self._extractor.names)
+        return FeatureSequence(values, times, self._extractor.names)
 
     def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
         """See `RollingStream.window`; the rows are those that a stream of this segment alone would have."""
@@ -101,10 +160,10 @@ class WindowedStream(AudioStream):
         loud = self._row_loud()[kept]
         if not loud.any():
             return self._extractor.empty(), "silent" if len(loud) else "too little sound for one analysis window"
-        values = self._finish_rows(self._all_rows()[kept], loud)[loud]
+        values = self._finish_rows(Rows([Rows(self._rows).between(kept.start, kept.stop)]), loud)
         start = (self._first_window + self._forgotten + kept.start + np.flatnonzero(loud)) * self._hop
         times = np.stack([start, start + self._window], axis=1) / rate
-        sequence = FeatureSequence(values.astype(np.float32), times, self._extractor.names)
+        sequence = FeatureSequence(values, times, self._extractor.names)
         sequence = sequence.between(start_seconds, end_seconds)
         return sequence, "" if len(sequence) else "silent"
 
@@ -117,9 +176,6 @@ class WindowedStream(AudioStream):
 
     def _row_loud(self) -> NDArray[np.bool_]:
         return np.concatenate(self._loud) if self._loud else np.zeros(0, np.bool_)
-
-    def _all_rows(self) -> NDArray[np.float64]:
-        return np.concatenate(self._rows)
 
     def missing_reason(self) -> str:
         """Too short for one window, or silent."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from extractors.base import AudioExtractor, AudioStream, check_range, make_spec
 from extractors.speech.compiled import load_librosa
-from extractors.speech.framing import WindowedStream
+from extractors.speech.framing import Rows, WindowedStream, in_pieces
 from extractors.speech.functionals import FunctionalsStream, functional_names
 
 _SPECTRAL = (
@@ -239,27 +239,33 @@ class LibrosaLLD(AudioExtractor):
             contrasts.append(10.0 * np.log10(np.maximum(peak, floor) / np.maximum(valley, floor)))
         return np.stack(contrasts)
 
-    def _finish(self, rows: NDArray[np.float64], loud: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _finish(self, rows: Rows, loud: NDArray[np.bool_]) -> NDArray[np.float32]:
         """From per-window rows to features: differences, F0 in semitones, voicing."""
         librosa = load_librosa()
-        count = self._mfcc_count
-        with_energy = rows[:, : count + 1].copy()
-        with_energy[:, count] = np.maximum(with_energy[:, count], self._silence_db)
-        delta = librosa.feature.delta(with_energy, width=_DELTA_WIDTH, axis=0, mode="nearest")
-        f0_hz, r = rows[:, count + 1], rows[:, count + 2]
+        count, reach = self._mfcc_count, _DELTA_WIDTH // 2
+        f0_hz, r = rows.column(count + 1), rows.column(count + 2)
         voiced = (r > self.VOICING_THRESHOLD) & loud
+        pitch = _continuous(12.0 * np.log2(f0_hz / self.REFERENCE_HZ), voiced)
         held = np.clip(r, 0.01, 0.999)
-        columns = [
-            rows[:, :count],
-            delta[:, :count],
-            rows[:, count : count + 1],
-            delta[:, count:],
-            _continuous(12.0 * np.log2(f0_hz / self.REFERENCE_HZ), voiced)[:, None],
-            voiced[:, None].astype(np.float64),
-            10.0 * np.log10(held / (1.0 - held))[:, None],
-            rows[:, count + 3 :],
-        ]
-        return np.concatenate(columns, axis=1)
+        periodicity = 10.0 * np.log10(held / (1.0 - held))
+
+        def piece(first: int, after: int) -> NDArray[np.float64]:
+            start = max(0, first - reach)
+            own = slice(first - start, after - start)
+            around = rows.between(start, after + reach)
+            with_energy = around[:, : count + 1].copy()
+            with_energy[:, count] = np.maximum(with_energy[:, count], self._silence_db)
+            delta = librosa.feature.delta(with_energy, width=_DELTA_WIDTH, axis=0, mode="nearest")
+            columns = [
+                around[:, :count],
+                delta[:, :count],
+                around[:, count : count + 1],
+                delta[:, count:],
+            ]
+            whole = [values[first:after, None] for values in (pitch, voiced.astype(np.float64), periodicity)]
+            return np.concatenate([*(part[own] for part in columns), *whole, around[own, count + 3 :]], axis=1)
+
+        return in_pieces(rows, loud, piece, reach=reach)
 
 
 def _lag_correlation(windows: NDArray[np.float32], lags: NDArray[np.int_]) -> NDArray[np.float64]:

@@ -96,7 +96,6 @@ class TorchaudioFbank(AudioExtractor):
             window=self._window,
             floor_db=self._silence_db,
             compute=self._compute,
-            finish=_unchanged,
         )
 
     def _compute(self, signal: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -119,10 +118,6 @@ class TorchaudioFbank(AudioExtractor):
                 **own,
             )
         return bands.cpu().numpy().astype(np.float64)  # type: ignore[no-any-return]
-
-
-def _unchanged(rows: NDArray[np.float64], loud: NDArray[np.bool_]) -> NDArray[np.float64]:
-    return rows
 
 
 def _kaldi() -> Any:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from extractors.base import AudioExtractor, AudioStream
 from extractors.spec import ExtractorSpec
-from extractors.speech.framing import WindowedStream
+from extractors.speech.framing import Rows, WindowedStream, in_pieces
 
 
 class Peaks(AudioExtractor):
@@ -24,9 +24,7 @@ class Peaks(AudioExtractor):
         self.longest = 0
 
     def stream(self, first_sample: int = 0) -> AudioStream:
-        return WindowedStream(
-            self, first_sample, window=5, floor_db=-20.0, compute=self._compute, finish=lambda rows, loud: rows
-        )
+        return WindowedStream(self, first_sample, window=5, floor_db=-20.0, compute=self._compute)
 
     def _compute(self, signal: np.ndarray) -> np.ndarray:
         self.longest = max(self.longest, len(signal))
@@ -66,3 +64,35 @@ def test_reasons() -> None:
 def test_streams_start_on_the_grid() -> None:
     with pytest.raises(ValueError, match="first_sample must be a multiple of 2, not 3"):
         Peaks().stream(3)
+
+
+def test_rows_are_joined_as_far_as_they_are_asked_for_and_let_go() -> None:
+    whole = np.arange(40.0).reshape(20, 2)
+    blocks = [whole[:7].copy(), whole[7:8].copy(), whole[8:].copy()]
+    rows = Rows(blocks)
+    assert rows.column(1).tolist() == whole[:, 1].tolist()
+    assert rows.between(5, 10).tolist() == whole[5:10].tolist()
+    assert rows.between(18, 99).tolist() == whole[18:].tolist()
+    rows.let_go(8)
+    assert len(blocks) == 1
+    assert rows.between(9, 12).tolist() == whole[9:12].tolist()
+
+
+@given(st.integers(1, 60), st.integers(0, 5), st.integers(1, 9), st.integers(0, 2**32 - 1))
+def test_pieces_make_the_whole(count: int, reach: int, size: int, seed: int) -> None:
+    """Sums of each window with those around it, which each piece must see beyond its edges."""
+    random = np.random.default_rng(seed)
+    values, loud = random.integers(0, 100, count).astype(np.float64), random.random(count) < 0.6
+    rows = Rows([block[:, None] for block in np.split(values, sorted(random.integers(0, count, 3))) if len(block)])
+
+    def sums(first: int, after: int) -> np.ndarray:
+        around = rows.between(max(0, first - reach), after + reach)[:, 0]
+        offset = first - max(0, first - reach)
+        found = [around[max(0, k + offset - reach) : k + offset + reach + 1].sum() for k in range(after - first)]
+        return np.array(found)[:, None]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("extractors.speech.framing._PIECE_WINDOWS", size)
+        found = in_pieces(rows, loud, sums, reach=reach)
+    expected = [values[max(0, k - reach) : k + reach + 1].sum() for k in np.flatnonzero(loud)]
+    assert found[:, 0].tolist() == expected
