@@ -101,12 +101,34 @@ def _storage(url: str) -> optuna.storages.RDBStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # heartbeats are experimental in some versions of Optuna
         try:
-            return RDBStorage(url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_SECONDS, **callback)
+            storage = RDBStorage(url, engine_kwargs=options, heartbeat_interval=HEARTBEAT_SECONDS, **callback)
+            if url.startswith("sqlite"):
+                _lock_before_reading(storage.engine)
+            return storage
         except Exception as error:  # whatever SQLAlchemy and a database driver raise
             reason = str(error).splitlines()[0]
             raise UsageError(
                 f"the storage {url} cannot be opened: {reason}. It is a database URL such as sqlite:///sweeps.db"
             ) from error
+
+
+def _lock_before_reading(engine: Any) -> None:
+    """Have every transaction on a SQLite file take the write lock as it begins.
+
+    Optuna reads whether a trial waits, and then writes that it runs. SQLite locks the file only for the latter, so that
+    two workers may take the same trial, and the second fails when it is to tell the result.
+    """
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def leave_it_to_us(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def lock(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections that are open already
 
 
 def load_study(plan: Plan) -> optuna.Study:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,26 @@ def test_the_run_of_a_sweep_runs_again_while_it_is_gone_on_with(plan: Plan) -> N
     with pytest.raises(KeyboardInterrupt), sweep_run(plan.parent):
         raise KeyboardInterrupt
     assert client().get_run(plan.parent).info.status == "KILLED"
+
+
+def test_two_workers_never_take_the_same_trial(plan: Plan, workspace: Path) -> None:
+    """Without a lock, about every third waiting trial is taken by both of two workers that ask at once."""
+    study, plan = open_study(replace(plan, storage=f"sqlite:///{workspace}/taken.db"), "")
+    workers = [load_study(plan) for _ in range(2)]
+    for number in range(15):
+        study.enqueue_trial({"learning_rate": 10.0 ** -(2 + number % 3)})
+        gate, taken = threading.Barrier(2), list[int]()
+
+        def ask(worker: optuna.Study, gate: threading.Barrier = gate, taken: list[int] = taken) -> None:
+            gate.wait()
+            taken.append(worker.ask().number)
+
+        threads = [threading.Thread(target=ask, args=(worker,)) for worker in workers]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) == len(set(taken)) == 2
 
 
 def test_trials_are_nested_and_lost_ones_end(plan: Plan) -> None:
