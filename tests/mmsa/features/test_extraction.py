@@ -15,7 +15,7 @@ import pytest
 import mmsa.features.extraction
 from mmsa.corpora.clip import Clip, Corpus
 from mmsa.errors import UsageError
-from mmsa.features.extraction import extract_clip, extract_jobs, in_processes
+from mmsa.features.extraction import extract_clip, extract_jobs, in_processes, own_cores
 
 
 def test_unreadable_media_costs_sound_and_picture_but_not_words(small: Any, tmp_path: Path) -> None:
@@ -53,6 +53,27 @@ def test_results_come_in_order_whichever_process_is_quicker(small: Any) -> None:
 def _slow_at_even(number: int, extractors: Any) -> tuple[int, list[str]]:
     time.sleep(0.02 * (number % 2 == 0))
     return number, list(extractors)
+
+
+def _where(number: int, extractors: Any) -> tuple[int, list[int]]:
+    time.sleep(0.3)  # so that the other process gets some
+    return os.getpid(), sorted(os.sched_getaffinity(0))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be held to a core here")
+def test_a_process_for_each_core_stays_there(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = sorted(os.sched_getaffinity(0))
+    if len(mine) < 2:
+        pytest.skip("one core")
+    text = {"text": small.WordLengths()}
+    two = set(mine[:2])
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: two)
+    assert own_cores(1) == []
+    assert own_cores(2) == own_cores(3) == sorted(two)
+    found = dict(in_processes(_where, [(str(i), i) for i in range(8)], text, 2))
+    assert sorted(found.values()) == [[core] for core in sorted(two)]
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {*two, 10_000})
+    assert [cores for _, cores in in_processes(_where, [("a", 1)], text, 2)] == [mine]
 
 
 def _die_at_three(number: int, extractors: Any) -> int:
