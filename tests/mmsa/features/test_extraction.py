@@ -55,13 +55,18 @@ def _slow_at_even(number: int, extractors: Any) -> tuple[int, list[str]]:
     return number, list(extractors)
 
 
-def _where(number: int, extractors: Any) -> tuple[int, list[int]]:
-    time.sleep(0.3)  # so that the other process gets some
+def _where(job: tuple[Path, int], extractors: Any) -> tuple[int, list[int]]:
+    """Which process this is and where it may run, once so many have come."""
+    folder, processes = job
+    (folder / str(os.getpid())).touch()
+    end = time.monotonic() + 120
+    while len(list(folder.iterdir())) < processes and time.monotonic() < end:
+        time.sleep(0.05)
     return os.getpid(), sorted(os.sched_getaffinity(0))
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be held to a core here")
-def test_a_process_for_each_core_stays_there(small: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_for_each_core_stays_there(small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = sorted(os.sched_getaffinity(0))
     if len(mine) < 2:
         pytest.skip("one core")
@@ -70,10 +75,10 @@ def test_a_process_for_each_core_stays_there(small: Any, monkeypatch: pytest.Mon
     monkeypatch.setattr("os.sched_getaffinity", lambda process: two)
     assert own_cores(1) == []
     assert own_cores(2) == own_cores(3) == sorted(two)
-    found = dict(in_processes(_where, [(str(i), i) for i in range(8)], text, 2))
+    found = dict(in_processes(_where, [(str(i), (tmp_path, 2)) for i in range(4)], text, 2))
     assert sorted(found.values()) == [[core] for core in sorted(two)]
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {*two, 10_000})
-    assert [cores for _, cores in in_processes(_where, [("a", 1)], text, 2)] == [mine]
+    assert [cores for _, cores in in_processes(_where, [("a", (tmp_path, 1))], text, 2)] == [mine]
 
 
 def _die_at_three(number: int, extractors: Any) -> int:
