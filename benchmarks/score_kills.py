@@ -24,7 +24,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-TOLERANCE = 1e-6
+from scoring_rows import TOLERANCE, distance
 
 
 def main() -> None:
@@ -133,17 +133,6 @@ def compare(killed: list[dict[str, Any]], calm: list[dict[str, Any]], broken: se
     print(f"largest difference of any number: {apart:.3g} (allowed {TOLERANCE:g})")
     if apart > TOLERANCE or len(killed) != len(calm) or set(failed) != broken:
         sys.exit(1)
-
-
-def distance(one: Any, other: Any) -> float:
-    """The largest difference of two numbers at one place; infinity where anything else differs."""
-    if isinstance(one, dict) and isinstance(other, dict) and set(one) == set(other):
-        return max((distance(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return max(map(distance, one, other), default=0.0)
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other)
-    return 0.0 if one == other else float("inf")
 
 
 if __name__ == "__main__":

@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 import scoring_media
 from numpy.typing import NDArray
+from scoring_rows import TOLERANCE, distance
 
 from extractors import (
     AudioExtractor,
@@ -53,7 +54,6 @@ from extractors import (
 )
 
 WINDOW, HOP = 10.0, 5.0
-TOLERANCE = 1e-6
 
 
 def main() -> None:
@@ -238,17 +238,6 @@ def score(bundle: Path, files: Sequence[Path], words: Sequence[str], output: Pat
         sys.exit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
     rows = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
     return seconds, {row["path"]: row for row in rows}
-
-
-def distance(one: Any, other: Any) -> float:
-    """The largest difference of two numbers at one place; infinity where anything else differs."""
-    if isinstance(one, dict) and isinstance(other, dict) and set(one) == set(other):
-        return max((distance(one[key], other[key]) for key in one), default=0.0)
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        return max(map(distance, one, other), default=0.0)
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other)
-    return 0.0 if one == other else float("inf")
 
 
 if __name__ == "__main__":
