@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -40,6 +41,7 @@ ALLOWED_IN_WORDS = (
 """How messages name what can be read."""
 _SLACK_SECONDS = 30.0
 _MICROSECONDS = 1_000_000
+_MOST_THREADS = 16  # FFmpeg's own limit: each holds a picture
 
 
 @dataclass(frozen=True)
@@ -247,8 +249,8 @@ class MediaFile:
             return DecodeReport(self.info.duration_seconds or math.inf, False, 0, "")
         for stream, _ in feeds:
             stream.thread_type = "AUTO"
-            if stream is self._video and self._device != CPU:
-                stream.codec_context.thread_count = HARDWARE_THREADS
+            if stream is self._video:
+                stream.codec_context.thread_count = HARDWARE_THREADS if self._device != CPU else _decoder_threads()
         self._seek(start_seconds)
         # AVI says when a picture is decoded, not when it is shown; FFmpeg's guess at the latter is wrong for B-frames.
         shown = "avi" not in self.info.formats
@@ -335,7 +337,7 @@ class _Pass:
         shown: bool,
     ) -> None:
         self._container, self._feeds, self._origin, self._sieves = container, feeds, origin, sieves
-        self._clock = "pts" if shown else "dts"
+        self._shown = shown
         self._errors = 0
         self._broke_off = ""
         self.formats: dict[int, str] = {}
@@ -376,10 +378,13 @@ class _Pass:
         if decoded and index not in self.formats:
             self.formats[index] = decoded[0].format.name
         for frame in decoded:
-            seconds = None
-            if (stamp := getattr(frame, self._clock)) is not None and frame.time_base is not None:
-                seconds = float(stamp * frame.time_base) - self._origin
-            self._feeds[index].feed(frame, seconds)
+            self._feeds[index].feed(frame, None if (at := self._time(frame)) is None else at - self._origin)
+
+    def _time(self, frame: Any) -> float | None:
+        if self._shown:
+            time: float | None = frame.time
+            return time
+        return None if frame.dts is None or frame.time_base is None else float(frame.dts * frame.time_base)
 
 
 def _ffmpeg_error() -> type[Exception]:
@@ -387,6 +392,12 @@ def _ffmpeg_error() -> type[Exception]:
 
     error: type[Exception] = av.error.FFmpegError
     return error
+
+
+def _decoder_threads() -> int:
+    """One for each core that this process may use, which FFmpeg would exceed: another thread looks at the pictures."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_THREADS)
 
 
 def checked_file(path: Path) -> Path:

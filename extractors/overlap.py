@@ -15,7 +15,7 @@ from extractors.base import AudioStream, RollingStream, VisionStream
 from extractors.sequence import FeatureSequence
 
 # Enough to even out frames and blocks of sound that take longer, few enough to stay small in memory.
-_WAITING = 4
+_WAITING = 8
 
 
 class _Overlapped(RollingStream):

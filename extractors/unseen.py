@@ -36,6 +36,7 @@ class UnseenFrames:
     def __init__(self, stream: Any, wants: Wants, origin: float) -> None:
         self._context, self._index = stream.codec_context, stream.index
         self._wants, self._origin = wants, origin
+        self._ticks: dict[int, tuple[int, int]] = {}
         self._pending: deque[Any] = deque()
         self._shown: list[int] = []  # of the packets that wait and of the last that were released, in order of time
         self._released: deque[int] = deque()
@@ -65,7 +66,7 @@ class UnseenFrames:
 
     def _is_behind(self, packet: Any) -> bool:
         """Whether another stream is so far ahead that the first packet has waited for long enough."""
-        here, there = _seconds(self._pending[0]), _seconds(packet)
+        here, there = (self._seconds(one, one.dts) for one in (self._pending[0], packet))
         return here is not None and there is not None and there - here > _LONGEST_SECONDS
 
     def _release(self) -> Any:
@@ -78,15 +79,23 @@ class UnseenFrames:
         return packet
 
     def _is_unseen(self, packet: Any) -> bool:
-        if packet.pts is None or not packet.duration or packet.time_base is None:
+        if packet.pts is None or not packet.duration:
             return False
         after = bisect_right(self._shown, packet.pts)
         if after == len(self._shown):
             return False
-        start, end = (float(pts * packet.time_base) - self._origin for pts in (packet.pts, self._shown[after]))
-        return not self._wants(start, end)
+        start, end = (self._seconds(packet, pts) for pts in (packet.pts, self._shown[after]))
+        return start is not None and end is not None and not self._wants(start - self._origin, end - self._origin)
 
-
-def _seconds(packet: Any) -> float | None:
-    """When a packet is to be decoded."""
-    return None if packet.dts is None or packet.time_base is None else float(packet.dts * packet.time_base)
+    def _seconds(self, packet: Any, stamp: int | None) -> float | None:
+        """Of a packet's timestamp; a stream's unit is asked for once, as PyAV makes a new fraction each time."""
+        if stamp is None:
+            return None
+        index = packet.stream.index
+        if index not in self._ticks:
+            base = packet.time_base
+            if base is None:
+                return None
+            self._ticks[index] = base.numerator, base.denominator
+        numerator, denominator = self._ticks[index]
+        return stamp * numerator / denominator

@@ -39,7 +39,7 @@ EXPRESSION_NAMES = (
 
 
 def expression(face: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measures of the expression: `(24,)`, one per name in `EXPRESSION_NAMES`.
+    """Measures of the expression: `(..., 24)`, one per name in `EXPRESSION_NAMES`.
 
     All lengths are in distances between the outer eye corners and relative to the canonical neutral face: 0 is
     that face's value (`gaze_*`: looking straight ahead). They stand for action units of the Facial Action Coding
@@ -56,7 +56,7 @@ def expression(face: NDArray[np.float64]) -> NDArray[np.float64]:
     - `gaze_right` (to the image's right), `gaze_up`: the iris between the eye's corners, in eye widths.
 
     Args:
-        face: `(478, 3)` landmarks from `frontal`.
+        face: `(..., 478, 3)` landmarks from `frontal`.
     """
     return _measures(face) - _neutral()
 
@@ -74,42 +74,46 @@ _PAIRS = np.array((*_MOUTH, *_BROWS, *_EYES)).T
 
 
 def _measures(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    apart = p[_PAIRS[0]] - p[_PAIRS[1]]
-    lengths = iter(np.sqrt((apart * apart).sum(axis=1)).tolist())
+    x, y, z = np.moveaxis(p, (-1, -2), (0, 1))  # each `(478, ...)`
+    apart = p[..., _PAIRS[0], :] - p[..., _PAIRS[1], :]
+    lengths = iter(np.moveaxis(np.sqrt((apart * apart).sum(axis=-1)), -1, 0))
     mouth, brows, eyes = ([next(lengths) for _ in pairs] for pairs in (_MOUTH, _BROWS, _EYES))
-    return np.array([*_mouth(p, *mouth), *_brows(p, *brows), *_eyes(p, *eyes)])
+    return np.stack([*_mouth(y, z, *mouth), *_brows(y, *brows), *_eyes(x, y, *eyes)], axis=-1)
+
+
+Values = NDArray[np.float64]
 
 
 def _mouth(
-    p: NDArray[np.float64], width: float, opening: float, upper: float, lower: float, philtrum: float, jaw: float
-) -> list[float]:
-    middle = (p[13, 1] + p[14, 1]) / 2
-    right, left = p[61, 1] - middle, p[291, 1] - middle
-    protrusion = (p[0, 2] + p[17, 2]) / 2 - (p[61, 2] + p[291, 2]) / 2
+    y: Values, z: Values, width: Values, opening: Values, upper: Values, lower: Values, philtrum: Values, jaw: Values
+) -> list[Values]:
+    middle = (y[13] + y[14]) / 2
+    right, left = y[61] - middle, y[291] - middle
+    protrusion = (z[0] + z[17]) / 2 - (z[61] + z[291]) / 2
     lift = (right + left) / 2 + width / 2
     return [lift, right, left, left - right, width, opening, upper, lower, protrusion, -philtrum, jaw]
 
 
-def _brows(p: NDArray[np.float64], furrow: float) -> list[float]:
-    inner_right, inner_left = p[107, 1] - p[133, 1], p[336, 1] - p[362, 1]
-    outer_right, outer_left = p[70, 1] - p[33, 1], p[300, 1] - p[263, 1]
+def _brows(y: Values, furrow: Values) -> list[Values]:
+    inner_right, inner_left = y[107] - y[133], y[336] - y[362]
+    outer_right, outer_left = y[70] - y[33], y[300] - y[263]
     asymmetry = (inner_left + outer_left - inner_right - outer_right) / 2
     return [inner_right, inner_left, outer_right, outer_left, -furrow, asymmetry]
 
 
-def _eyes(p: NDArray[np.float64], *lengths: float) -> list[float]:
+def _eyes(x: Values, y: Values, *lengths: Values) -> list[Values]:
     right_1, right_2, right_width, left_1, left_2, left_width, nose_right, nose_left = lengths
     right, left = (right_1 + right_2) / (2 * right_width), (left_1 + left_2) / (2 * left_width)
-    cheeks = (p[205, 1] + p[425, 1] - p[145, 1] - p[374, 1]) / 2
+    cheeks = (y[205] + y[425] - y[145] - y[374]) / 2
     wrinkle = -(nose_right + nose_left) / 2
-    gaze = (_gaze(p, RIGHT_IRIS, 33, 133) + _gaze(p, LEFT_IRIS, 362, 263)) / 2
-    return [right, left, left - right, cheeks, wrinkle, float(gaze[0]), float(gaze[1])]
+    seen = zip(_gaze(x, y, RIGHT_IRIS, 33, 133), _gaze(x, y, LEFT_IRIS, 362, 263), strict=True)
+    return [right, left, left - right, cheeks, wrinkle, *((one + other) / 2 for one, other in seen)]
 
 
-def _gaze(p: NDArray[np.float64], iris: int, image_left: int, image_right: int) -> NDArray[np.float64]:
-    """Offset of an iris from the middle of its eye along the eye's axis and across it, in eye widths: `(2,)`."""
-    axis = (p[image_right] - p[image_left])[:2]
-    width = np.linalg.norm(axis)
-    axis = axis / width
-    offset = (p[iris] - (p[image_left] + p[image_right]) / 2)[:2]
-    return np.array([offset @ axis, offset @ np.array([-axis[1], axis[0]])]) / float(width)
+def _gaze(x: Values, y: Values, iris: int, image_left: int, image_right: int) -> tuple[Values, Values]:
+    """Offset of an iris from the middle of its eye along the eye's axis and across it, in eye widths."""
+    across, up = x[image_right] - x[image_left], y[image_right] - y[image_left]
+    width = np.sqrt(across * across + up * up)
+    across, up = across / width, up / width
+    right, above = x[iris] - (x[image_left] + x[image_right]) / 2, y[iris] - (y[image_left] + y[image_right]) / 2
+    return (right * across + above * up) / width, (above * across - right * up) / width

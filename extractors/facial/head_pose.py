@@ -43,72 +43,85 @@ def head_pose(points: NDArray[np.float64], width: int, height: int) -> HeadPose:
         width: width of the whole frame in pixels.
         height: height of the whole frame in pixels.
     """
+    return HeadPose(*head_angles(points, width, height).tolist())
+
+
+def head_angles(points: NDArray[np.float64], width: int, height: int) -> NDArray[np.float64]:
+    """`head_pose` of many faces: yaw, pitch and roll in degrees, `(..., 3)` of `(..., 478, 2 or 3)`."""
     import cv2
 
     model = canonical_face()[_RIGID] * _TO_CAMERA
-    image = np.ascontiguousarray(points[_RIGID, :2], np.float64)
     focal = float(max(width, height))
     camera = np.array([[focal, 0.0, width / 2], [0.0, focal, height / 2], [0.0, 0.0, 1.0]])
-    _, rotation, translation = cv2.solvePnP(model, image, camera, None, flags=cv2.SOLVEPNP_SQPNP)
-    rotation, translation = cv2.solvePnPRefineLM(model, image, camera, None, rotation, translation)
-    return pose_of(_towards(translation.ravel()).T @ cv2.Rodrigues(rotation)[0])
+    images = np.ascontiguousarray(points[..., _RIGID, :2], np.float64)
+    rotations, directions = [], []
+    for image in images.reshape(-1, len(_RIGID), 2):
+        _, rotation, translation = cv2.solvePnP(model, image, camera, None, flags=cv2.SOLVEPNP_SQPNP)
+        rotation, translation = cv2.solvePnPRefineLM(model, image, camera, None, rotation, translation)
+        rotations.append(cv2.Rodrigues(rotation)[0])
+        directions.append(translation[:, 0])
+    away = _towards(np.array(directions).reshape(-1, 3))
+    return _angles(away.swapaxes(-1, -2) @ np.array(rotations).reshape(-1, 3, 3)).reshape(*points.shape[:-2], 3)
 
 
-def _towards(direction: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest rotation that takes the optical axis to a direction in front of the camera (Rodrigues' formula)."""
-    x, y, z = direction / np.linalg.norm(direction)
-    cross = np.array([[0.0, 0.0, x], [0.0, 0.0, y], [-x, -y, 0.0]])
-    return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + z))
+def _towards(directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The smallest rotation that takes the optical axis to a direction in front of the camera (Rodrigues' formula).
+
+    `(B, 3, 3)` of `(B, 3)`.
+    """
+    x, y, z = (directions / np.sqrt((directions**2).sum(axis=-1, keepdims=True))).T
+    cross = np.zeros((len(directions), 3, 3))
+    cross[:, 0, 2], cross[:, 1, 2], cross[:, 2, 0], cross[:, 2, 1] = x, y, -x, -y
+    return np.asarray(np.eye(3) + cross + cross @ cross / (1.0 + z)[:, None, None])
 
 
-def pose_of(rotation: NDArray[np.float64]) -> HeadPose:
-    """Angles of a rotation `(3, 3)` in camera axes, taken apart as yaw, then pitch, then roll (Ry · Rx · Rz)."""
-    forward = -rotation[:, 2]
-    return HeadPose(
-        yaw_degrees=float(np.degrees(np.arctan2(forward[0], -forward[2]))),
-        pitch_degrees=float(np.degrees(np.arcsin(np.clip(-forward[1], -1.0, 1.0)))),
-        roll_degrees=float(np.degrees(np.arctan2(rotation[1, 0], rotation[1, 1]))),
-    )
+def _angles(rotations: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Yaw, pitch and roll `(B, 3)` of rotations `(B, 3, 3)` in camera axes, taken apart in order (Ry · Rx · Rz)."""
+    x, y, z = -rotations[:, :, 2].T
+    yaw, pitch = np.arctan2(x, -z), np.arcsin(np.clip(-y, -1.0, 1.0))
+    roll = np.arctan2(rotations[:, 1, 0], rotations[:, 1, 1])
+    return np.asarray(np.degrees(np.stack([yaw, pitch, roll], axis=-1)), np.float64)
 
 
 @dataclass(frozen=True)
 class FrontalFace:
-    """A face with position, size and orientation taken out.
+    """A face, or many, with position, size and orientation taken out.
 
     Attributes:
-        points: `(478, 3)`, in the units and axes of `canonical_face`.
-        scale_pixels: distance between the outer eye corners, were they seen frontally.
-        centre_pixels: `(2,)` image position of the origin.
+        points: `(..., 478, 3)`, in the units and axes of `canonical_face`.
+        scale_pixels: `(...)`, distance between the outer eye corners, were they seen frontally.
+        centre_pixels: `(..., 2)`, image position of the origin.
     """
 
     points: NDArray[np.float64]
-    scale_pixels: float
+    scale_pixels: NDArray[np.float64]
     centre_pixels: NDArray[np.float64]
 
 
 def frontal(points: NDArray[np.float64]) -> FrontalFace:
-    """Move, scale and turn a face onto the canonical one, by its rigid landmarks.
+    """Move, scale and turn a face, or each of many, onto the canonical one, by its rigid landmarks.
 
     The least-squares similarity of Umeyama (1991), in three dimensions, so that the turned face's shape is that of the
     frontal one as far as the landmarks' depth is right.
 
     Args:
-        points: `(478, 3)` landmarks in pixels, x right, y down, z away from the camera, all to one scale.
+        points: `(..., 478, 3)` landmarks in pixels, x right, y down, z away from the camera, all to one scale.
 
     Raises:
-        ValueError: the rigid landmarks coincide.
+        ValueError: the rigid landmarks of one coincide.
     """
     target = canonical_face()[_RIGID]
     flipped = points * _TO_CAMERA
-    source = flipped[_RIGID]
-    centre, target_centre = source.mean(axis=0), target.mean(axis=0)
+    source = flipped[..., _RIGID, :]
+    centre, target_centre = source.mean(axis=-2, keepdims=True), target.mean(axis=0)
     centred = source - centre
-    spread = (centred**2).sum()
-    if spread <= 0.0:
+    spread = (centred**2).sum(axis=(-2, -1))
+    if (spread <= 0.0).any():
         raise ValueError("the rigid landmarks coincide: this is no face; leave the frame out")
     u, singular, vt = np.linalg.svd((target - target_centre).T @ centred)
-    sign = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    rotation = (u * sign) @ vt
-    scale = (singular * sign).sum() / spread
-    aligned = scale * (flipped - centre) @ rotation.T + target_centre
-    return FrontalFace(aligned, 1.0 / scale, points[_RIGID, :2].mean(axis=0))
+    sign = np.ones_like(singular)
+    sign[..., 2] = np.sign(np.linalg.det(u @ vt))
+    rotation = (u * sign[..., None, :]) @ vt
+    scale = (singular * sign).sum(axis=-1) / spread
+    aligned = scale[..., None, None] * (flipped - centre) @ rotation.swapaxes(-1, -2) + target_centre
+    return FrontalFace(aligned, 1.0 / scale, points[..., _RIGID, :2].mean(axis=-2))

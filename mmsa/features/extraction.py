@@ -191,9 +191,12 @@ def own_cores(workers: int) -> list[int]:
 
 
 def _start_worker(specs: dict[str, dict[str, Any]], device: str, cores: Sequence[int], started: Any) -> None:
+    import atexit
+    import gc
     import signal
     import threading
 
+    atexit.register(gc.freeze)  # see `mmsa.cli.main`: the parent waits for the end
     if cores:  # before any library counts them to make its threads
         with started.get_lock():
             os.sched_setaffinity(0, {cores[started.value % len(cores)]})

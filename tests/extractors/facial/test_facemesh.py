@@ -137,6 +137,47 @@ def test_clips_do_not_influence_each_other(astronaut: np.ndarray) -> None:
     assert np.array_equal(look(extractor, astronaut, astronaut[:, ::-1]), first)
 
 
+def crowd(view: View, count: int) -> np.ndarray:
+    """`(count, 478, 3)`: faces of all sizes and directions, none quite a face."""
+    rng = np.random.default_rng(3)
+    turned = [view(yaw=y, pitch=p, roll=r, scale=s) for y, p, r, s in rng.uniform([-40, -30, -50, 20], 60, (count, 4))]
+    return np.stack(turned) + rng.normal(size=(count, 478, 3))
+
+
+@pytest.mark.parametrize("together", [1, 2, 7, 31, 40])
+def test_a_face_is_described_the_same_in_any_company(view: View, together: int) -> None:
+    """Bit for bit, so that it does not matter how many frames wait."""
+    extractor, faces = FaceMesh(landmarks="all"), crowd(view, 40)
+    alone = np.stack([extractor.describe(face, 640, 480) for face in faces])
+    batches = [extractor.describe(faces[i : i + together], 640, 480) for i in range(0, 40, together)]
+    assert np.array_equal(np.concatenate(batches), alone)
+    assert len(np.unique(alone, axis=0)) == 40
+
+
+def test_every_frame_found_gets_its_own_face(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 frames, some without a face, some shown twice, half of them in another size; windows are asked in between."""
+    extractor, faces = FaceMesh(), crowd(view, 80)
+    answers = [None if k % 5 == 3 else face for k, face in enumerate(faces)]
+    scripted(extractor, monkeypatch, list(answers))
+    stream = extractor.stream()
+    stream.expect_windows()
+    expected, index, shown = [], 0, []
+    for k, face in enumerate(answers):
+        width, height = (640, 480) if k < 40 else (320, 200)
+        times = 1 + (k % 3 == 0)
+        stream.push(np.zeros((height, width, 3), np.uint8), list(range(index, index + times)))
+        if face is not None:
+            expected += [extractor.describe(face, width, height)] * times
+            shown += range(index, index + times)
+        index += times
+        if k == 17:
+            early, _ = stream.window(0.0, 1.0)
+            assert np.array_equal(early.values, np.stack(expected[: sum(at < 10 for at in shown)]))
+    found = stream.finish()
+    assert np.array_equal(found.values, np.stack(expected))
+    assert np.allclose(found.times[:, 0] * 10, shown)
+
+
 @pytest.mark.parametrize(("landmarks", "count"), [("none", 0), ("compact", 2 * 27), ("all", 3 * 478)])
 def test_landmark_subsets(view: View, landmarks: str, count: int) -> None:
     extractor = FaceMesh(landmarks=landmarks)

@@ -101,7 +101,7 @@ def test_coordinates_are_those_of_the_message(more: dict[str, float]) -> None:
     face = landmark_pb2.NormalizedLandmarkList()
     for k, (x, y, z) in enumerate(values):
         face.landmark.add(x=x, y=y, z=z, **(more if k % 2 else {}))
-    found = coordinates(face)
+    found = coordinates(face.SerializeToString())
     assert found.dtype == np.float64
     assert np.array_equal(found, values.astype(np.float64))
     assert np.array_equal(to_pixels(found, (0, 0, 1, 1)), values.astype(np.float64))
