@@ -310,13 +310,13 @@ class ClipPass:
         if report.broke_off:
             self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
         if report.decode_errors:
-            self._notes.append(f"{report.decode_errors} packets could not be decoded and were left out")
+            self._notes.append(_left_out(report.decode_errors, "packet", " could not be decoded and"))
         if gap := max((track.gap_seconds for track in self._tracks), default=0.0):
             self._notes.append(f"{gap:.1f} s of sound are missing in between and count as silence")
         if self._frames is not None and self._frames.corrupt:
-            self._notes.append(f"{self._frames.corrupt} damaged frames were left out")
+            self._notes.append(_left_out(self._frames.corrupt, "damaged frame"))
         if self._frames is not None and self._frames.misplaced:
-            self._notes.append(f"{self._frames.misplaced} frames with impossible timestamps were left out")
+            self._notes.append(_left_out(self._frames.misplaced, "frame", " with impossible timestamps"))
 
     def _finish(self, name: str, transcript: Transcript, end: float) -> FeatureSequence:
         extractor = self._extractors[name]
@@ -371,6 +371,10 @@ def _without_media(
             sequences[name], missing[name] = extractor.empty(), "no media file"
     last = max((float(s.times[-1, 1]) for s in sequences.values() if len(s)), default=start)
     return Extraction(sequences, missing, (last if end is None else end) - start)
+
+
+def _left_out(count: int, what: str, which: str = "") -> str:
+    return f"1 {what}{which} was left out" if count == 1 else f"{count} {what}s{which} were left out"
 
 
 def no_words(transcript: Transcript) -> str:

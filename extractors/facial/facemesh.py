@@ -16,6 +16,7 @@ from extractors.errors import ToolError
 from extractors.facial.blendshapes import BLENDSHAPE_NAMES, has_blendshapes
 from extractors.facial.canonical import LANDMARK_COUNT
 from extractors.facial.expression import EXPRESSION_NAMES, expression
+from extractors.facial.face_choice import FaceChoice, Look
 from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.head_pose import frontal, head_angles
 from extractors.facial.landmarks import (
@@ -182,6 +183,23 @@ class FaceMesh(VisionExtractor):
         """
         source = open_several_faces(self._confidences[0])
         return FacesStream(extractor, source, looks, speaking=self.faces == "speaking", every=every or self._every)
+
+    def speaker_choice(self, keep: Look) -> FaceChoice:
+        """A fresh choice of the speaker, where `faces` is `"speaking"`; a step for each of `steps_per_second`.
+
+        Args:
+            keep: what is kept of a face.
+
+        Raises:
+            ToolError: MediaPipe or a system library that it needs is missing.
+        """
+        source = open_several_faces(self._confidences[0])
+        return FaceChoice(self.frames_per_second, source, keep, speaking=True, every=self._every)
+
+    @property
+    def steps_per_second(self) -> float:
+        """What was asked for as `frames_per_second`, though more frames may be looked at."""
+        return self.frames_per_second / self._every
 
     def named(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """The names of the features of a sequence, given those of what is made of one face."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range
+from extractors.facial.face_choice import FaceChoice, Instant
 from extractors.facial.face_view import FaceView
 from extractors.facial.landmarks import LandmarkSource
-from extractors.sequence import FeatureSequence
+from extractors.sequence import FeatureSequence, first_step
 from extractors.vision.frame_windows import FrameWindowStream
 from extractors.vision.video_encoder import VideoEncoder
 
-_ONE_FACE = ("first", "largest")
+_ONE_FACE = ("first", "largest", "speaking")
 
 
 class TransformerFaceVideo(VisionExtractor):
@@ -36,9 +38,10 @@ class TransformerFaceVideo(VisionExtractor):
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit before the face is looked for and cut out.
-        faces: which of several: `"first"` or `"largest"`, see `FaceMesh`.
+        faces: which of several: `"first"`, `"largest"` or `"speaking"`, see `FaceMesh`. With the last, a window
+            shows in each of its frames whoever speaks then.
         min_detection_confidence: below this a detection is no face.
-        min_tracking_confidence: below this a tracked face counts as lost and is searched for again.
+        min_tracking_confidence: see `FaceMesh`.
         landmarker_path: a `face_landmarker.task` file, see `FaceMesh`.
         landmarker_sha256: what the hash of that file must be; filled in when left out.
         batch_size: windows per forward pass; changes speed and memory only.
@@ -101,7 +104,8 @@ class TransformerFaceVideo(VisionExtractor):
         )
         self._batch_size = int(batch_size)
         self._view.equip(self, self._encoder.names)
-        self.before_seconds = self.after_seconds = self._encoder.windows.context_seconds(self.frames_per_second)
+        around = self._encoder.windows.context_seconds(self._view.mesh.steps_per_second)
+        self.before_seconds, self.after_seconds = self.before_seconds + around, self.after_seconds + around
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, self._encoder.parameters, self._encoder.hints)
 
     def load(self) -> None:
@@ -115,27 +119,27 @@ class TransformerFaceVideo(VisionExtractor):
             ToolError: see `VideoEncoder.load`; or MediaPipe or a system library that it needs is missing.
         """
         self.load()
-        encoder = self._encoder
-        inner = FrameWindowStream(self, encoder.windows, encoder.prepare, encoder.encode, self._batch_size, "face")
-        return _CropWindows(self._view, self._view.mesh.open_source(), inner)
+        encoder, mesh = self._encoder, self._view.mesh
+        inner = FrameWindowStream(
+            self,
+            encoder.windows,
+            encoder.prepare,
+            encoder.encode,
+            self._batch_size,
+            "face",
+            mesh.steps_per_second,
+        )
+        if mesh.faces == "speaking":
+            reach = encoder.windows.context_seconds(mesh.steps_per_second)
+            return _SpeakerWindows(mesh.speaker_choice(self._view.crop), inner, mesh.steps_per_second, reach)
+        return _CropWindows(self._view, mesh.open_source(), inner)
 
 
-class _CropWindows(VisionStream):
-    """Cuts out the face and passes it on to the windows, which are told of frames without one."""
+class _FaceWindows(VisionStream):
+    """Passes crops on to the windows."""
 
-    def __init__(self, view: FaceView, source: LandmarkSource, inner: FrameWindowStream) -> None:
-        self._view, self._inner = view, inner
-        self._source: LandmarkSource | None = source
-
-    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
-        """See `VisionStream.push`; a frame is looked at once, however long it is shown."""
-        if self._source is None:
-            raise RuntimeError("this stream is finished: ask the extractor for a fresh one")
-        points = self._source.find(image)
-        if points is not None and np.isfinite(points).all():
-            self._inner.push(self._view.crop(image, points), indices)
-        else:
-            self._inner.skip(indices)
+    def __init__(self, inner: FrameWindowStream) -> None:
+        self._inner = inner
 
     def finish(self) -> FeatureSequence:
         """See `VisionStream.finish`."""
@@ -154,8 +158,87 @@ class _CropWindows(VisionStream):
         """See `VisionStream.missing_reason`."""
         return self._inner.missing_reason()
 
+
+class _CropWindows(_FaceWindows):
+    """Cuts out the one face; windows are told of frames without it."""
+
+    def __init__(self, view: FaceView, source: LandmarkSource, inner: FrameWindowStream) -> None:
+        super().__init__(inner)
+        self._view = view
+        self._source: LandmarkSource | None = source
+
+    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+        """See `VisionStream.push`; a frame is looked at once, however long it is shown."""
+        if self._source is None:
+            raise RuntimeError("this stream is finished: ask the extractor for a fresh one")
+        points = self._source.find(image)
+        if points is not None and np.isfinite(points).all():
+            self._inner.push(self._view.crop(image, points), indices)
+        else:
+            self._inner.skip(indices)
+
     def close(self) -> None:
         """Free the tracker."""
         if self._source is not None:
             self._source.close()
             self._source = None
+
+
+class _SpeakerWindows(_FaceWindows):
+    """Passes on the crops of whoever speaks, as soon as that is decided.
+
+    Args:
+        choice: keeps a face's crop.
+        inner: the windows.
+        steps_per_second: of the choice.
+        reach: how many seconds of faces after a stretch of time bear on its windows.
+    """
+
+    def __init__(self, choice: FaceChoice, inner: FrameWindowStream, steps_per_second: float, reach: float) -> None:
+        super().__init__(inner)
+        self._choice, self._rate, self._reach = choice, steps_per_second, reach
+
+    def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
+        """See `VisionStream.push`; a frame is looked at once, however long it is shown."""
+        self._pass_on(self._choice.push(image, indices))
+
+    def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
+        """See `VisionStream.listen`."""
+        self._pass_on(self._choice.listen(samples, first_sample))
+
+    def no_more_sound(self) -> None:
+        """See `VisionStream.no_more_sound`."""
+        self._pass_on(self._choice.no_more_sound())
+
+    def finish(self) -> FeatureSequence:
+        """See `VisionStream.finish`."""
+        self._pass_on(self._choice.decide())
+        return super().finish()
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """See `RollingStream.window`."""
+        self._pass_on(self._choice.decide(self._step(end_seconds + self._reach)))
+        return super().window(start_seconds, end_seconds)
+
+    def forget(self, before_seconds: float) -> None:
+        """See `RollingStream.forget`."""
+        self._choice.forget(self._step(before_seconds))
+        super().forget(before_seconds)
+
+    def notes(self, start_seconds: float = 0.0, end_seconds: float = math.inf) -> tuple[str, ...]:
+        """How often the speaker could not be told."""
+        return self._choice.notes(self._step(start_seconds), self._step(end_seconds))
+
+    def close(self) -> None:
+        """Free the tools."""
+        self._choice.close()
+
+    def _pass_on(self, decided: Iterable[Instant]) -> None:
+        for instant in decided:
+            for face in instant.faces:
+                self._inner.push(face.kept, [instant.step])
+            if not instant.faces:
+                self._inner.skip([instant.step])
+
+    def _step(self, seconds: float) -> int:
+        return first_step(min(seconds, 1e9), self._rate)

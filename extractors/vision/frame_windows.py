@@ -66,6 +66,7 @@ class FrameWindowStream(VisionStream):
         describe: windows → `(N, D)`, each row a function of its own window.
         batch_size: windows per call of `describe`.
         absent: what is missing where no frame was pushed, in plain words, for `missing_reason`.
+        frames_per_second: of the frames that enter windows; None is the extractor's.
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class FrameWindowStream(VisionStream):
         describe: Describe,
         batch_size: int = 1,
         absent: str = "picture",
+        frames_per_second: float | None = None,
     ) -> None:
         self._extractor, self._windows, self._absent = extractor, windows, absent
         self._prepare, self._describe, self._batch_size = prepare, describe, batch_size
-        self._rate = extractor.frames_per_second
+        self._rate = frames_per_second or extractor.frames_per_second
         self._seen: list[int] = []
         self._there: list[int] = []
         self._pictures: dict[int, Any] = {}

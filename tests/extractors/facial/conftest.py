@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,25 @@ class Stage:
 def stage() -> Stage:
     """See `Stage`."""
     return Stage()
+
+
+SECONDS = 12.0
+LEFT, RIGHT = 200.0, 700.0
+# Drawn 1.27 times as large as the other, and with a skin whose red is 96 of 255 darker.
+LARGE, SMALL = "s15", "s16"
+
+
+@pytest.fixture(scope="session")
+def talk(stage: Stage, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The left one speaks for 4 s, then the right one for 4 s, then nobody; who listens chews, at other times."""
+    first, second = stage.syllables(1, 0.0, 4.0), stage.syllables(2, 4.0, 8.0)
+    chewing, more = stage.syllables(3, 0.5, 3.0), stage.syllables(4, 5.0, 10.5)
+    actors = [
+        stage.actor(LARGE, lambda t: LEFT, lambda t: first(t) + more(t)),
+        stage.actor(SMALL, lambda t: RIGHT, lambda t: second(t) + chewing(t)),
+    ]
+    from tests.extractors.conftest import write_media
+
+    path = tmp_path_factory.mktemp("stage") / "talk.mp4"
+    voice = stage.voice([first, second], SECONDS)
+    return write_media(path, frames=stage.draw(actors, SECONDS), fps=stage.rate, samples=voice, rate=16000)

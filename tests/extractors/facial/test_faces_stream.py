@@ -16,11 +16,7 @@ from extractors.facial.face_view import FaceView
 from extractors.facial.facemesh import FaceMesh
 from extractors.facial.faces_stream import TRACK, FacesStream, Looks
 from extractors.facial.speech_energy import RATE_HZ
-
-SECONDS = 12.0
-LEFT, RIGHT = 200.0, 700.0
-# Drawn 1.27 times as large as the other, and with a skin whose red is 96 of 255 darker.
-LARGE, SMALL = "s15", "s16"
+from tests.extractors.facial.conftest import LARGE, LEFT, RIGHT, SMALL
 
 
 def mesh(faces: str, **parameters: Any) -> dict[str, extractors.Extractor]:
@@ -34,22 +30,6 @@ def places(sequence: FeatureSequence) -> np.ndarray:
 
 def steps(sequence: FeatureSequence) -> np.ndarray:
     return np.round(sequence.times[:, 0] * 10).astype(int)
-
-
-@pytest.fixture(scope="module")
-def talk(stage: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The left one speaks for 4 s, then the right one for 4 s, then nobody; who listens chews, at other times."""
-    first, second = stage.syllables(1, 0.0, 4.0), stage.syllables(2, 4.0, 8.0)
-    chewing, more = stage.syllables(3, 0.5, 3.0), stage.syllables(4, 5.0, 10.5)
-    actors = [
-        stage.actor(LARGE, lambda t: LEFT, lambda t: first(t) + more(t)),
-        stage.actor(SMALL, lambda t: RIGHT, lambda t: second(t) + chewing(t)),
-    ]
-    from tests.extractors.conftest import write_media
-
-    path = tmp_path_factory.mktemp("stage") / "talk.mp4"
-    voice = stage.voice([first, second], SECONDS)
-    return write_media(path, frames=stage.draw(actors, SECONDS), fps=stage.rate, samples=voice, rate=16000)
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +249,7 @@ class TestStream:
             stream.push(IMAGE, [index])
             if index % 50 == 49:
                 stream.forget(index / 10 - 9.0)
-        speaking = stream._speaking
+        speaking = stream._choice._speaking
         assert speaking is not None
         assert len(speaking._waiting) == 80
         assert len(speaking._frames) <= 80 + 11

@@ -97,10 +97,71 @@ def test_a_segment_has_the_steps_of_the_whole(
     assert np.allclose(part.sequences["vision"].values, wanted.values, atol=1e-5)
 
 
+class TestSpeaking:
+    """Two drawn people: the left one speaks until 4 s, then the right one, whose skin is 96 of 255 brighter in red."""
+
+    @pytest.fixture
+    def reds(self, video_encoders: Callable, monkeypatch: pytest.MonkeyPatch) -> TransformerFaceVideo:
+        """Windows of 4 frames, one after the other, at 4 a second; instead of the model, the red of each frame."""
+        extractor = make(video_encoders("videomae"), faces="speaking", frames_per_second=4.0, hop_frames=4)
+        assert extractor.frames_per_second == 12.0
+        extractor.names = tuple(f"red_{k}" for k in range(4))
+        encoder = extractor._encoder
+        monkeypatch.setattr(encoder, "load", lambda: None)
+        monkeypatch.setattr(encoder, "prepare", lambda crop: float(crop[24:40, 16:48, 0].mean()))
+        monkeypatch.setattr(encoder, "encode", lambda windows: np.array(windows, np.float32))
+        return extractor
+
+    def test_each_frame_of_a_window_shows_who_speaks(self, reds: TransformerFaceVideo, talk: Path) -> None:
+        found = extractors.extract(talk, {"vision": reds}, end_seconds=8.0).sequences["vision"]
+        assert found.times.tolist() == [[k, k + 1.0] for k in range(8)]
+        left, right = found.values[:3], found.values[5:]
+        assert right.min() - left.max() > 40
+        middle = (right.min() + left.max()) / 2
+        first = int(np.argmax(found.values.ravel() > middle))
+        assert (found.values.ravel() > middle).tolist() == [k >= first for k in range(32)]  # one change, for good
+        assert 12 <= first <= 20  # a second around the fourth
+
+    def test_parts_and_windows_have_the_steps_of_the_whole(self, reds: TransformerFaceVideo, talk: Path) -> None:
+        whole = extractors.extract(talk, {"vision": reds}).sequences["vision"]
+        part = extractors.extract(talk, {"vision": reds}, start_seconds=2.2, end_seconds=7.3)
+        wanted = whole.between(2.2, 7.3)
+        assert np.array_equal(part.sequences["vision"].times, wanted.times)
+        assert np.allclose(part.sequences["vision"].values, wanted.values)
+        assert len(wanted) == 5
+        for window in extractors.extract_windows(talk, {"vision": reds}, extractors.Sliding(3.0, 3.0)):
+            wanted = whole.between(window.start_seconds, window.end_seconds)
+            sequence = window.extraction.sequences["vision"]
+            assert np.array_equal(sequence.times, wanted.times)
+            assert np.allclose(sequence.values, wanted.values)
+
+    def test_without_sound_it_is_said(self, reds: TransformerFaceVideo, talk: Path, tmp_path: Path) -> None:
+        import av
+
+        silent = tmp_path / "silent.mp4"
+        with av.open(str(talk)) as source, av.open(str(silent), "w") as copy:
+            (pictures,) = source.streams.video
+            stream = copy.add_stream_from_template(pictures)
+            for packet in source.demux(pictures):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    copy.mux(packet)
+        found = extractors.extract(silent, {"vision": reds}, end_seconds=3.0)
+        assert found.notes == ("without sound nobody can tell which of several faces speaks: the largest stands in",)
+        assert len(found.sequences["vision"]) == 3
+
+
 def test_what_changes_numbers_changes_the_fingerprint(video_encoders: Callable) -> None:
     folder = video_encoders("timesformer")
     usual = make(folder).spec
-    for change in ({"pooling": "cls"}, {"num_frames": 2}, {"hop_frames": 1}, {"margin": 0.3}, {"faces": "first"}):
+    for change in (
+        {"pooling": "cls"},
+        {"num_frames": 2},
+        {"hop_frames": 1},
+        {"margin": 0.3},
+        {"faces": "first"},
+        {"faces": "speaking"},
+    ):
         assert make(folder, **change).spec.fingerprint != usual.fingerprint
     assert make(folder, batch_size=2).spec == usual
     assert extractors.rebuild(extractors.ExtractorSpec.from_json(usual.to_json())).spec == usual
@@ -110,7 +171,10 @@ def test_what_changes_numbers_changes_the_fingerprint(video_encoders: Callable) 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"faces": "all"}, r"faces must be one of \('first', 'largest'\), not 'all': a window shows one face"),
+        (
+            {"faces": "all"},
+            r"faces must be one of \('first', 'largest', 'speaking'\), not 'all': a window shows one face",
+        ),
         ({"batch_size": 0}, "batch_size must be a number from 1 to 4096, not 0"),
         ({"margin": -1}, "margin must be a number from 0 to 2, not -1"),
     ],
