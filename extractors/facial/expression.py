@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from extractors.facial.canonical import LEFT_IRIS, RIGHT_IRIS, canonical_face
 
+Values = NDArray[np.float64]
+
 EXPRESSION_NAMES = (
     "smile",
     "mouth_corner_lift_right",
@@ -79,9 +81,6 @@ def _measures(p: NDArray[np.float64]) -> NDArray[np.float64]:
     lengths = iter(np.moveaxis(np.sqrt((apart * apart).sum(axis=-1)), -1, 0))
     mouth, brows, eyes = ([next(lengths) for _ in pairs] for pairs in (_MOUTH, _BROWS, _EYES))
     return np.stack([*_mouth(y, z, *mouth), *_brows(y, *brows), *_eyes(x, y, *eyes)], axis=-1)
-
-
-Values = NDArray[np.float64]
 
 
 def _mouth(

@@ -71,12 +71,18 @@ class FaceChoice:
         keep: what is kept of a face.
         speaking: whether only the speaker counts.
         every: a step for each so many frames.
+
+    Attributes:
+        frames_per_second: as given.
+        every: as given.
+        speaking: as given.
     """
 
     def __init__(
         self, frames_per_second: float, source: SeveralFaces, keep: Look, *, speaking: bool, every: int = 1
     ) -> None:
-        self._rate, self._keep, self._every = frames_per_second, keep, every
+        self.frames_per_second, self.every, self.speaking = frames_per_second, every, speaking
+        self._keep = keep
         self._source: SeveralFaces | None = source
         self._tracks = FaceTracks()
         self._speaking = _Speaking(frames_per_second) if speaking else None
@@ -94,11 +100,11 @@ class FaceChoice:
             raise RuntimeError("this stream is finished: ask the extractor for a fresh one")
         found = self._source.find_all(image)
         seen = [see(points) for points in found]
-        wanted = any(index % self._every == 0 for index in indices)
+        wanted = any(index % self.every == 0 for index in indices)
         kept = [self._keep(image, points) if wanted else None for points in found]
         decided: list[tuple[_Frame, Iterable[int]]] = []
         for index in indices:
-            tracks = self._tracks.assign(seen, index / self._rate)
+            tracks = self._tracks.assign(seen, index / self.frames_per_second)
             frame = _Frame(index, dict(sorted(zip(tracks, zip(seen, kept, strict=True), strict=True))))
             if self._speaking is None:
                 decided.append((frame, frame.faces))
@@ -123,18 +129,18 @@ class FaceChoice:
 
     def decide(self, before_step: float = math.inf) -> list[Instant]:
         """Decide all steps before this one, whatever is missing."""
-        return [] if self._speaking is None else self._instants(self._speaking.ready(before_step * self._every))
+        return [] if self._speaking is None else self._instants(self._speaking.ready(before_step * self.every))
 
     def forget(self, before_step: int) -> None:
         """Steps before this one will not be asked for in `notes`."""
         if self._speaking is not None:
-            self._speaking.forget(before_step * self._every)
+            self._speaking.forget(before_step * self.every)
 
     def notes(self, first_step: int, after_step: int) -> tuple[str, ...]:
         """How often the speaker could not be told."""
         if self._speaking is None:
             return ()
-        return self._speaking.notes(first_step * self._every, after_step * self._every)
+        return self._speaking.notes(first_step * self.every, after_step * self.every)
 
     def close(self) -> None:
         """Free the tools."""
@@ -145,10 +151,10 @@ class FaceChoice:
     def _instants(self, decided: Iterable[tuple[_Frame, Iterable[int]]]) -> list[Instant]:
         found = []
         for frame, tracks in decided:
-            if frame.index % self._every == 0:
+            if frame.index % self.every == 0:
                 chosen = ((track, *frame.faces[track]) for track in tracks)
                 faces = tuple(Face(track, float(seen.middle[0]), kept) for track, seen, kept in chosen)
-                found.append(Instant(frame.index // self._every, faces))
+                found.append(Instant(frame.index // self.every, faces))
         return found
 
 

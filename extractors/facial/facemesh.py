@@ -181,20 +181,20 @@ class FaceMesh(VisionExtractor):
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
-        source = open_several_faces(self._confidences[0])
-        return FacesStream(extractor, source, looks, speaking=self.faces == "speaking", every=every or self._every)
+        return FacesStream(extractor, self.choose_faces(looks.keep, every=every), looks)
 
-    def speaker_choice(self, keep: Look) -> FaceChoice:
-        """A fresh choice of the speaker, where `faces` is `"speaking"`; a step for each of `steps_per_second`.
+    def choose_faces(self, keep: Look, *, every: int | None = None) -> FaceChoice:
+        """A fresh choice of who counts, where `faces` is one of `SEVERAL`.
 
         Args:
             keep: what is kept of a face.
+            every: see `stream_of_several`.
 
         Raises:
             ToolError: MediaPipe or a system library that it needs is missing.
         """
-        source = open_several_faces(self._confidences[0])
-        return FaceChoice(self.frames_per_second, source, keep, speaking=True, every=self._every)
+        source, speaking = open_several_faces(self._confidences[0]), self.faces == "speaking"
+        return FaceChoice(self.frames_per_second, source, keep, speaking=speaking, every=every or self._every)
 
     @property
     def steps_per_second(self) -> float:

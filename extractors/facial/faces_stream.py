@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream
 from extractors.facial.face_choice import FaceChoice, Instant, Look
-from extractors.facial.several_faces import SeveralFaces
 from extractors.sequence import FeatureSequence
 
 TRACK = "track"
@@ -54,19 +53,14 @@ class FacesStream(VisionStream):
     sequence, a clip's or a window's, and say nothing beyond it.
 
     Args:
-        extractor: whose stream this is; its `frames_per_second` is the rate of the frames pushed.
-        source: finds the faces.
+        extractor: whose stream this is.
+        choice: says who counts; it keeps what `looks` says.
         looks: what is made of a face.
-        speaking: whether only the speaker counts.
-        every: a step for each so many frames.
     """
 
-    def __init__(
-        self, extractor: VisionExtractor, source: SeveralFaces, looks: Looks, *, speaking: bool, every: int = 1
-    ) -> None:
-        self._extractor, self._looks, self._every = extractor, looks, every
-        self._rate, self._speaking = extractor.frames_per_second, speaking
-        self._choice = FaceChoice(self._rate, source, looks.keep, speaking=speaking, every=every)
+    def __init__(self, extractor: VisionExtractor, choice: FaceChoice, looks: Looks) -> None:
+        self._extractor, self._choice, self._looks = extractor, choice, looks
+        self._rate, self._every = choice.frames_per_second, choice.every
         self._undescribed: list[tuple[Any, _Step]] = []
         self._rows: list[NDArray[np.float32]] = []
         self._steps: list[_Step] = []
@@ -151,7 +145,7 @@ class FacesStream(VisionStream):
         start = np.array([step.index for step, _ in mine], np.float64)
         times = np.stack([start, start + 1.0], axis=1) * (self._every / self._rate)
         values = np.stack([row for _, row in mine])
-        if not self._speaking:
+        if not self._choice.speaking:
             rank = np.array([[ranks[step.track]] for step, _ in mine], np.float32)
             values = np.concatenate([values, rank], axis=1)
         return FeatureSequence(values, times, self._extractor.names)

@@ -281,8 +281,8 @@ def open_face_landmarker(
     Raises:
         ToolError: MediaPipe is missing, or the file cannot be loaded.
     """
-    mediapipe = _import_mediapipe()
     with quiet_native(), _explained():
+        mediapipe = _import_mediapipe()
         from mediapipe.tasks.python import vision
         from mediapipe.tasks.python.core.base_options import BaseOptions
 
@@ -319,7 +319,7 @@ def _import_solutions() -> Any:
 
 
 def _import_mediapipe() -> Any:
-    with quiet_native(), _explained(), without_collecting():
+    with _explained(), without_collecting():
         load_late("matplotlib.pyplot")
         import mediapipe
 

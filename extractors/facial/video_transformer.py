@@ -104,8 +104,8 @@ class TransformerFaceVideo(VisionExtractor):
         )
         self._batch_size = int(batch_size)
         self._view.equip(self, self._encoder.names)
-        around = self._encoder.windows.context_seconds(self._view.mesh.steps_per_second)
-        self.before_seconds, self.after_seconds = self.before_seconds + around, self.after_seconds + around
+        self._reach = self._encoder.windows.context_seconds(self._view.mesh.steps_per_second)
+        self.before_seconds, self.after_seconds = self.before_seconds + self._reach, self.after_seconds + self._reach
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, self._encoder.parameters, self._encoder.hints)
 
     def load(self) -> None:
@@ -130,8 +130,7 @@ class TransformerFaceVideo(VisionExtractor):
             mesh.steps_per_second,
         )
         if mesh.faces == "speaking":
-            reach = encoder.windows.context_seconds(mesh.steps_per_second)
-            return _SpeakerWindows(mesh.speaker_choice(self._view.crop), inner, mesh.steps_per_second, reach)
+            return _SpeakerWindows(mesh.choose_faces(self._view.crop), inner, mesh.steps_per_second, self._reach)
         return _CropWindows(self._view, mesh.open_source(), inner)
 
 

@@ -12,6 +12,7 @@ import pytest
 import extractors
 from extractors import FeatureSequence
 from extractors.base import VisionExtractor, VisionStream
+from extractors.facial.face_choice import FaceChoice
 from extractors.facial.face_view import FaceView
 from extractors.facial.facemesh import FaceMesh
 from extractors.facial.faces_stream import TRACK, FacesStream, Looks
@@ -178,7 +179,9 @@ class Where(VisionExtractor):
         return Looks(lambda image, points: [float(points[[10, 152], 0].mean())], describe, batch_size)
 
     def of(self, source: Places, *, speaking: bool = False, batch_size: int = 1) -> FacesStream:
-        return FacesStream(self, source, self.looks(batch_size), speaking=speaking)  # type: ignore[arg-type]
+        looks = self.looks(batch_size)
+        choice = FaceChoice(self.frames_per_second, source, looks.keep, speaking=speaking)  # type: ignore[arg-type]
+        return FacesStream(self, choice, looks)
 
 
 IMAGE = np.zeros((480, 640, 3), np.uint8)
