@@ -18,7 +18,7 @@ from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
-from extractors.overlap import OverlappedSound, OverlappedStream
+from extractors.overlap import OverlappedSound, heard_apart, watched_apart
 from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
@@ -195,7 +195,7 @@ class ClipPass:
     def _prepare_audio(self, name: str, extractor: AudioExtractor) -> None:
         rate, hop = extractor.sample_rate_hz, extractor.hop_samples
         first = max(0, math.floor((self._start - extractor.context_seconds) * rate / hop) * hop)
-        stream = OverlappedSound(extractor.stream(first))
+        stream = heard_apart(extractor.stream(first))
         self._streams[name] = stream
         self._add_track(name, rate, stream.push, first, self._end + extractor.context_seconds, self.block_seconds)
 
@@ -226,7 +226,7 @@ class ClipPass:
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
         rate, clock = extractor.frames_per_second, (name, "picture")
         start, end = max(0.0, self._start - extractor.before_seconds), self._end + extractor.after_seconds
-        stream = OverlappedStream(extractor.stream())
+        stream = watched_apart(extractor.stream())
         self._streams[name] = stream
         self._clocks.append(clock)
         self._read_from = min(self._read_from, start)

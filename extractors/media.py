@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from extractors.audio_track import PREROLL_SECONDS
+from extractors.cores import usable_cores
 from extractors.decoding import (
     CPU,
     HARDWARE_THREADS,
@@ -396,8 +396,7 @@ def _ffmpeg_error() -> type[Exception]:
 
 def _decoder_threads() -> int:
     """One for each core that this process may use, which FFmpeg would exceed: another thread looks at the pictures."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST_THREADS)
+    return min(usable_cores(), _MOST_THREADS)
 
 
 def checked_file(path: Path) -> Path:

@@ -12,10 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import AudioStream, RollingStream, VisionStream
+from extractors.cores import usable_cores
 from extractors.sequence import FeatureSequence
 
 # Enough to even out frames and blocks of sound that take longer, few enough to stay small in memory.
 _WAITING = 8
+
+
+def watched_apart(stream: VisionStream) -> VisionStream:
+    """The stream on a thread of its own; as it is where there is one core, on which threads would only take turns."""
+    return OverlappedStream(stream) if usable_cores() > 1 else stream
+
+
+def heard_apart(stream: AudioStream) -> AudioStream:
+    """See `watched_apart`."""
+    return OverlappedSound(stream) if usable_cores() > 1 else stream
 
 
 class _Overlapped(RollingStream):

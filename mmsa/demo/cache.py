@@ -22,6 +22,7 @@ from queue import Queue
 from threading import Thread
 from typing import IO
 
+from extractors.cores import usable_cores
 from mmsa.demo.script import ClipScript
 
 _STALE_SECONDS = 3600.0
@@ -167,7 +168,7 @@ def render_missing(
         rendered by then is kept and not rendered again.
     """
     todo = _missing(folder, clips)
-    cores = min(len(os.sched_getaffinity(0)), _MOST_WORKERS) if workers is None else workers
+    cores = min(usable_cores(), _MOST_WORKERS) if workers is None else workers
     few = len(todo) <= _INLINE_CLIPS or cores == 1
 
     def render() -> Iterator[str]:

@@ -137,8 +137,8 @@ def in_processes(
 ) -> Iterator[R]:
     """Call a function for each job in processes, in order, with a bounded number under way.
 
-    Where there is a process for each core, each stays on its own: decoders and face trackers hand every frame from
-    thread to thread, which takes up to twice as long when these run on different cores.
+    Where there is a process for each core, each stays on its own, so that libraries there start no more threads than it
+    has and decoding and looking take place on one (`extractors/overlap.py`).
 
     Args:
         function: takes what a job is and the extractors; of a module, so that processes find it.

@@ -345,6 +345,24 @@ def test_a_clip_cut_out_packet_by_packet_has_the_numbers_of_the_segment(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "more"), [("facemesh", {}), ("facemesh", {"faces": "speaking"}), ("face", {}), ("librosa", {})]
+)
+def test_one_core_computes_what_two_do(
+    name: str,
+    more: dict[str, str],
+    build: Callable[..., Extractor],
+    lossless: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On one core nothing has a thread of its own."""
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr("extractors.overlap.usable_cores", lambda cores=cores: cores)
+        found.append(extract(lossless(), build(CASES[name], **more)))
+    check(*found, 0.0)
+
+
 def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lossless: Callable[..., Path]) -> None:
     """Every extractor, built again from its spec in each process: byte by byte."""
     from mmsa.corpora.clip import Clip

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from extractors.base import AudioStream, VisionStream
-from extractors.overlap import _WAITING, OverlappedSound, OverlappedStream
+from extractors.overlap import _WAITING, OverlappedSound, OverlappedStream, heard_apart, watched_apart
 from extractors.sequence import FeatureSequence
 
 
@@ -182,3 +182,21 @@ def test_a_broken_block_of_sound_is_told_and_the_thread_ends() -> None:
     stream.end()
     stream.end()
     assert not any(t.name.startswith("extractors-") for t in threading.enumerate())
+
+
+@pytest.mark.parametrize(("cores", "apart"), [(1, False), (2, True)])
+def test_with_one_core_all_is_done_where_it_is_asked_for(
+    cores: int, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("extractors.overlap.usable_cores", lambda: cores)
+    counter, sounds = Counter(), Sounds()
+    counter.gate.set()
+    watching, listening = watched_apart(counter), heard_apart(sounds)
+    for k in range(4, 24):
+        watching.push(IMAGE, [k])
+        listening.push(np.full(5, k, np.float32))
+    assert watching.finish().values[:, 0].tolist() == listening.finish().values[:, 0].tolist() == list(range(4, 24))
+    for threads in (counter.threads, sounds.threads):
+        assert (threading.get_ident() not in threads) == apart
+    watching.close()
+    assert counter.closed == 1
