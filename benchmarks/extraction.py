@@ -28,6 +28,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -148,17 +149,18 @@ def peer(bench: Bench) -> list[str]:
         lambda: bench.run("start", place, jobs=jobs),
     )
     warm = median(ours) - median(start)
+    instead = "" if shutil.which("ffmpeg") else ", PyAV in place of ffmpeg, which is not here"
     return [
         f"## The field's way: {len(list(place.iterdir()))} clips at 25 frames a second",
         "",
         "| | seconds |",
         "| --- | ---: |",
-        f"| frames to disk and back, FaceMesh, librosa: one process, its start not counted | {median(one):.2f} |",
+        f"| frames to disk and back, FaceMesh, librosa{instead}: one process, without its start | {median(one):.2f} |",
         f"| the same in {jobs} processes | {median(many):.2f} |",
         f"| `mmsa extract FOLDER`, {jobs} processes, their start counted | {median(ours):.2f} |",
         f"| of it starting {jobs} processes | {median(start):.2f} |",
         "",
-        f"Without the start of any process, ours is faster than one of theirs by "
+        "Without the start of any process, ours is faster than one of theirs by "
         f"{verdict(median(one) / warm, 3.0, at_least=True)}, than {jobs} by {median(many) / warm:.2f}; with the start "
         f"of ours alone by {median(one) / median(ours):.2f} and {median(many) / median(ours):.2f}.",
     ]

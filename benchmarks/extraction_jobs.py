@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -126,32 +126,28 @@ def peer(folder: Path, fps: float | None, jobs: int = 1) -> Result:
     the other, read back from disk, and each coordinate is asked for by its name. librosa reads the sound.
     """
     paths = sorted(folder.glob("*.mp4"))
+    clips = [paths[number::jobs] for number in range(min(jobs, len(paths)))]
     context = multiprocessing.get_context("spawn")
-    ready, faces = context.Barrier(jobs + 1), context.Value("i", 0)
-    clips = [paths[number::jobs] for number in range(jobs)]
-    processes = [context.Process(target=_peer_clips, args=(own, fps or 25.0, ready, faces)) for own in clips]
-    for process in processes:
-        process.start()
-    ready.wait()
-    clock = Clock()
-    with clock:
-        for process in processes:
-            process.join()
-    if any(process.exitcode for process in processes):
-        raise SystemExit("the field's way failed")
-    return {"wall": clock.wall, "faces": float(faces.value)}
+    with ExitStack() as stack:
+        processes = [stack.enter_context(ProcessPoolExecutor(1, context)) for _ in clips]
+        for ready in [process.submit(_peer_warm, paths[0]) for process in processes]:
+            ready.result()
+        clock = Clock()
+        with clock:
+            pairs = zip(processes, clips, strict=True)
+            found = [process.submit(_peer_clips, own, fps or 25.0) for process, own in pairs]
+            faces = sum(one.result() for one in found)
+    return {"wall": clock.wall, "faces": float(faces)}
 
 
-def _peer_clips(paths: list[Path], fps: float, ready: Any, faces: Any) -> None:
+def _peer_warm(path: Path) -> None:
+    """Import everything and have librosa's functions compiled."""
     with tempfile.TemporaryDirectory() as name:
-        _peer_clip(shortest(paths[0], Path(name, "first.mp4")), fps)
-    ready.wait()
-    for path in paths:
-        found = len(_peer_clip(path, fps)[0])
-        with faces.get_lock():
-            faces.value += found
-    sys.stdout.flush()
-    os._exit(0)  # nor is the end of Python counted
+        _peer_clip(shortest(path, Path(name, "first.mp4")), 25.0)
+
+
+def _peer_clips(paths: list[Path], fps: float) -> int:
+    return sum(len(_peer_clip(path, fps)[0]) for path in paths)
 
 
 def _peer_clip(path: Path, fps: float) -> tuple[NDArray[np.float64], NDArray[np.float32]]:

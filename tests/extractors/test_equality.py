@@ -344,7 +344,6 @@ def test_a_clip_cut_out_packet_by_packet_has_the_numbers_of_the_segment(
     assert len(alone.sequences["audio"]) == 100
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "more"), [("facemesh", {}), ("facemesh", {"faces": "speaking"}), ("face", {}), ("librosa", {})]
 )
@@ -363,6 +362,7 @@ def test_one_core_computes_what_two_do(
     check(*found, 0.0)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lossless: Callable[..., Path]) -> None:
     """Every extractor, built again from its spec in each process: byte by byte."""
     from mmsa.corpora.clip import Clip
