@@ -151,6 +151,9 @@ class Sink:
         """All of them."""
         return True
 
+    def lose(self, end_seconds: float | None) -> None:
+        """The counts of frames would differ."""
+
     def finish(self) -> None:
         """See `extractors.media.Feed`."""
         if torch.cuda.is_available():

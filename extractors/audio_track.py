@@ -61,7 +61,7 @@ class AudioTrack:
         self._format: tuple[Any, ...] = ()
         self._next_input: int | None = None
         self._next_output = 0
-        self.frames = 0
+        self.frames = self.lost = 0
         self.end_seconds = self.gap_seconds = 0.0
 
     @property
@@ -85,6 +85,11 @@ class AudioTrack:
             self._restart(frame, start)
         self._next_input = start + frame.samples
         self._resample(frame)
+
+    def lose(self, end_seconds: float | None) -> None:
+        """Count a packet that could not be decoded, if it would have been heard in what is wanted."""
+        if not self.done and (end_seconds is None or end_seconds >= self._first / self._rate):
+            self.lost += 1
 
     def finish(self) -> None:
         """Deliver what is still held."""
@@ -188,6 +193,11 @@ class AudioTracks:
             track.feed(frame, seconds)
         self.frames += frame.samples > 0
         self.end_seconds = max(track.end_seconds for track in self._tracks)
+
+    def lose(self, end_seconds: float | None) -> None:
+        """See `extractors.media.Feed`."""
+        for track in self._tracks:
+            track.lose(end_seconds)
 
     def finish(self) -> None:
         """See `extractors.media.Feed`."""

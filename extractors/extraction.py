@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +18,11 @@ from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
 from extractors.media import DecodeReport, Media, MediaFile
+from extractors.notes import reading_notes
 from extractors.overlap import OverlappedSound, heard_apart, watched_apart
 from extractors.sequence import FeatureSequence, first_step
 from extractors.transcript import Transcript
 
-_BREAK_SECONDS = 0.5
 # How much sound is gathered for an extractor that watches and listens: pictures wait for it.
 _LISTEN_SECONDS = 0.25
 
@@ -40,6 +40,7 @@ class Extraction:
         duration_seconds: how much of the media the clip covers; 0 for still images, which have no time.
         notes: what the user should know, such as that the file breaks off.
         fallback: why frames were decoded on the CPU where a GPU was to do it, or ""; the notes tell it as well.
+        notes_by_modality: of the notes, those on the features of a modality: the same ones if it is extracted alone.
     """
 
     sequences: dict[str, FeatureSequence]
@@ -47,6 +48,7 @@ class Extraction:
     duration_seconds: float
     notes: tuple[str, ...] = ()
     fallback: str = ""
+    notes_by_modality: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{name}: {seq!r}" for name, seq in self.sequences.items())
@@ -135,8 +137,9 @@ class ClipPass:
         self._media, self._extractors = media, extractors
         self._start, self._end = start, end
         self._missing: dict[str, str] = {}
-        self._notes: list[str] = []
+        self._notes: dict[str, list[str]] = {}
         self._fallback = ""
+        self._feeds: dict[str, list[AudioTrack | FrameSampler]] = {}
         self._streams: dict[str, AudioStream | VisionStream] = {}
         self._clocks: list[Clock] = []
         self._tracks: list[AudioTrack] = []
@@ -153,7 +156,8 @@ class ClipPass:
         finally:
             self.close()
         lasts = max(0.0, end - self._start)
-        return Extraction(sequences, self._missing, lasts, tuple(self._notes), self._fallback)
+        notes = {name: tuple(own) for name, own in self._notes.items()}
+        return Extraction(sequences, self._missing, lasts, self._told(), self._fallback, notes)
 
     def close(self) -> None:
         """Free what the streams hold."""
@@ -222,6 +226,7 @@ class ClipPass:
             block_seconds=block_seconds,
         )
         self._tracks.append(track)
+        self._feeds.setdefault(name, []).append(track)
 
     def _prepare_frames(self, name: str, extractor: VisionExtractor) -> None:
         rate, clock = extractor.frames_per_second, (name, "picture")
@@ -249,6 +254,7 @@ class ClipPass:
             aspect=aspect,
             convert=None if device is None else DeviceFrames(side, aspect, device, codec).convert,
         )
+        self._feeds.setdefault(name, []).append(self._frames)
 
     def _prepare_listening(self, name: str, stream: VisionStream, rate: int, start: float, end: float) -> None:
         """Have a stream that watches hear the same clip."""
@@ -265,7 +271,7 @@ class ClipPass:
         self._add_track(name, rate, listen, first, end, min(_LISTEN_SECONDS, self.block_seconds))
 
     def _decode(self) -> float:
-        """Run the decode pass; returns where the clip ends."""
+        """Run the decode pass, after which `_notes` has what is to be said of it; returns where the clip ends."""
         if self._audio is None and self._frames is None:
             return min(self._end, self._media.measure_seconds())
         report = self._media.decode(
@@ -294,29 +300,16 @@ class ClipPass:
         return min(self._end, report.end_seconds)
 
     def _note(self, report: DecodeReport) -> None:
-        info = self._media.info
         self._fallback = report.fallback
-        if report.fallback:
-            self._notes.append(f"frames were decoded on the CPU: {report.fallback}")
-        if report.complete:
-            for kind, feed, stream in (("audio", self._audio, info.audio), ("video", self._frames, info.video)):
-                announced = (stream and stream.duration_seconds) or info.duration_seconds
-                if feed is not None and feed.frames and announced and feed.end_seconds < announced - _BREAK_SECONDS:
-                    self._notes.append(
-                        f"the {kind} stream ends after {feed.end_seconds:.1f} s, though {announced:.1f} s are announced"
-                    )
-            if math.isfinite(self._end) and report.end_seconds < self._end - _BREAK_SECONDS:
-                self._notes.append(f"the clip ends at {self._end:g} s, but the media at {report.end_seconds:.2f} s")
-        if report.broke_off:
-            self._notes.append(f"reading broke off after {report.end_seconds:.1f} s: {report.broke_off}")
-        if report.decode_errors:
-            self._notes.append(_left_out(report.decode_errors, "packet", " could not be decoded and"))
-        if gap := max((track.gap_seconds for track in self._tracks), default=0.0):
-            self._notes.append(f"{gap:.1f} s of sound are missing in between and count as silence")
-        if self._frames is not None and self._frames.corrupt:
-            self._notes.append(_left_out(self._frames.corrupt, "damaged frame"))
-        if self._frames is not None and self._frames.misplaced:
-            self._notes.append(_left_out(self._frames.misplaced, "frame", " with impossible timestamps"))
+        for name, feeds in self._feeds.items():
+            told = (note for feed in feeds for note in reading_notes(feed, self._media.info, report, self._end))
+            if own := list(dict.fromkeys(told)):
+                self._notes[name] = own
+
+    def _told(self) -> tuple[str, ...]:
+        """All notes, each once."""
+        own = [f"frames were decoded on the CPU: {self._fallback}"] if self._fallback else []
+        return tuple(dict.fromkeys([*own, *(note for notes in self._notes.values() for note in notes)]))
 
     def _finish(self, name: str, transcript: Transcript, end: float) -> FeatureSequence:
         extractor = self._extractors[name]
@@ -334,8 +327,8 @@ class ClipPass:
         if not len(sequence):
             around = f"nothing found from {self._start:g} s to {self._end:g} s, but before or after"
             self._missing.setdefault(name, around if len(found) else stream.missing_reason())
-        if isinstance(stream, VisionStream):
-            self._notes += stream.notes(self._start, self._end)
+        if isinstance(stream, VisionStream) and (told := stream.notes(self._start, self._end)):
+            self._notes.setdefault(name, []).extend(told)
         return sequence
 
 
@@ -343,19 +336,21 @@ _KIND: dict[type, str] = {AudioTracks: "audio", FrameSampler: "video"}
 
 
 def _of_images(paths: Sequence[Path], extractors: Mapping[str, Extractor], transcript: Transcript) -> Extraction:
-    sequences, missing, notes = {}, {}, list[str]()
+    sequences, missing, notes = {}, {}, dict[str, tuple[str, ...]]()
     for name, extractor in extractors.items():
         if isinstance(extractor, VisionExtractor):
             looked = look_at(paths, extractor)
             sequences[name], reason = looked.sequence, looked.reason
-            notes += looked.notes
+            if looked.notes:
+                notes[name] = looked.notes
         elif isinstance(extractor, TextExtractor):
             sequences[name], reason = extractor.extract_text(transcript), no_words(transcript)
         else:
             sequences[name], reason = extractor.empty(), "a still image has no sound"
         if not len(sequences[name]):
             missing[name] = reason
-    return Extraction(sequences, missing, 0.0, tuple(notes))
+    told = tuple(note for own in notes.values() for note in own)
+    return Extraction(sequences, missing, 0.0, told, notes_by_modality=notes)
 
 
 def _without_media(
@@ -371,10 +366,6 @@ def _without_media(
             sequences[name], missing[name] = extractor.empty(), "no media file"
     last = max((float(s.times[-1, 1]) for s in sequences.values() if len(s)), default=start)
     return Extraction(sequences, missing, (last if end is None else end) - start)
-
-
-def _left_out(count: int, what: str, which: str = "") -> str:
-    return f"1 {what}{which} was left out" if count == 1 else f"{count} {what}s{which} were left out"
 
 
 def no_words(transcript: Transcript) -> str:

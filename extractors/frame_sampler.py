@@ -107,8 +107,7 @@ class FrameSampler:
         self._usual_seconds = 1.0 / frames_per_second
         self.frames = 0
         self.sampled = 0
-        self.corrupt = 0
-        self.misplaced = 0
+        self.lost = self.corrupt = self.misplaced = 0
         self.first_seconds, self.end_seconds = first_index / frames_per_second, 0.0
 
     @property
@@ -142,6 +141,11 @@ class FrameSampler:
         lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
         self._usual_seconds = lasts if 0.0 < lasts <= HOLD_SECONDS else self._usual_seconds
         self.end_seconds = max(self.end_seconds, seconds + self._usual_seconds)
+
+    def lose(self, end_seconds: float | None) -> None:
+        """Count a packet that could not be decoded, if it would have been shown in what is wanted."""
+        if not self.done and (end_seconds is None or end_seconds >= self.first_seconds):
+            self.lost += 1
 
     def finish(self) -> None:
         """Sample the last frame for as long as it lasts."""

@@ -194,7 +194,7 @@ class _LivePass(RollingPass):
         if self._live.over:
             self._live_reader.ended(end, ())
             self._give_rest(end)
-            self._live_reader.ended(end, self._told())
+            self._live_reader.ended(end, (*self._told(), *self._streams_told()))
 
     def _give(self, media_end: float) -> None:
         assert self._current is not None

@@ -97,6 +97,10 @@ class Feed(Protocol):
         """Take a decoded frame of PyAV's shown or heard from `seconds` on the media's clock (None where unknown)."""
         ...
 
+    def lose(self, end_seconds: float | None) -> None:
+        """Take note of a packet that could not be decoded and would have been heard or shown until then."""
+        ...
+
     def finish(self) -> None:
         """Nothing more comes."""
         ...
@@ -356,6 +360,7 @@ class _Pass:
                 self._feed(packet.stream.index, packet.decode())
             except error:
                 self._errors += 1
+                self._feeds[packet.stream.index].lose(self._end(packet))
             if all(feed.done for feed in self._feeds.values()):
                 complete = False
                 break
@@ -379,6 +384,11 @@ class _Pass:
             self.formats[index] = decoded[0].format.name
         for frame in decoded:
             self._feeds[index].feed(frame, None if (at := self._time(frame)) is None else at - self._origin)
+
+    def _end(self, packet: Any) -> float | None:
+        if packet.pts is None or packet.time_base is None:
+            return None
+        return float((packet.pts + (packet.duration or 0)) * packet.time_base) - self._origin
 
     def _time(self, frame: Any) -> float | None:
         if self._shown:

@@ -244,14 +244,13 @@ class RollingPass(ClipPass):
             stream.expect_windows()
         self._latest = dict.fromkeys(self._clocks, 0.0)
         end = self._decode()
-        self._reader.ended(end, tuple(self._notes))
-        self._give_rest(end)
         self._reader.ended(end, self._told())
+        self._give_rest(end)
+        self._reader.ended(end, (*self._told(), *self._streams_told()))
 
-    def _told(self) -> tuple[str, ...]:
-        """The notes, those of the streams last."""
-        own = [note for stream in self._streams.values() if isinstance(stream, VisionStream) for note in stream.notes()]
-        return (*self._notes, *own)
+    def _streams_told(self) -> list[str]:
+        """What the streams noticed, which is known when all windows are out."""
+        return [n for stream in self._streams.values() if isinstance(stream, VisionStream) for n in stream.notes()]
 
     def _give_rest(self, end: float) -> None:
         """Hand over the windows that wait for what will never come, as the media has ended."""

@@ -275,9 +275,10 @@ def _open(
 
 
 def _notes(shop: Workshop) -> list[str]:
-    from mmsa.features import summarise_missing
+    from mmsa.features import summarise_missing, summarise_notes
 
-    return list(filter(None, (shop.corpus.note, *shop.remarks, *summarise_missing(shop.tables))))
+    told = (*summarise_missing(shop.tables), *summarise_notes(shop.tables))
+    return list(filter(None, (shop.corpus.note, *shop.remarks, *told)))
 
 
 def _experiment(config: TrainConfig, shop: Workshop) -> str:

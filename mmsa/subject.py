@@ -130,7 +130,7 @@ def open_material(
         UsageError: there are no such clips, an extractor cannot be built here or is not trusted, or ready-made features
             that the model needs did not come with this corpus.
     """
-    from mmsa.features import load_features, summarise_missing
+    from mmsa.features import load_features, summarise_missing, summarise_notes
     from mmsa.features.transcripts import hear_words
     from mmsa.precomputed import is_precomputed
 
@@ -150,7 +150,8 @@ def open_material(
     if built:
         tables.update(load_features(corpus, built, jobs=jobs, store_dtype=subject.feature_dtype, device=device))
     built = {key: extractor for key, extractor in built.items() if key not in placing}
-    return Material(corpus, split, given, built, tables, (*notes, *summarise_missing(tables)))
+    told = (*notes, *summarise_missing(tables), *summarise_notes(tables))
+    return Material(corpus, split, given, built, tables, told)
 
 
 def _given(

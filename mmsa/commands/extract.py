@@ -154,6 +154,8 @@ def _extract_corpus(config: TrainConfig, as_json: bool) -> None:
 
 def _row(key: str, table: FeatureTable, done: Filled | None) -> dict[str, Any]:
     """What is printed of a modality; `done` is None for features that came ready-made."""
+    from mmsa.features.table import count_notes
+
     reasons = Counter(table.missing.values())
     return {
         "modality": key,
@@ -164,6 +166,7 @@ def _row(key: str, table: FeatureTable, done: Filled | None) -> dict[str, Any]:
         "steps": int(table.offsets[-1]),
         "features": len(table.names),
         "missing": dict(reasons.most_common()),
+        "notes": dict(count_notes(table).most_common()),
         "bytes": table.values.nbytes + table.times.nbytes + table.offsets.nbytes,
         "extracted": done.extracted if done else 0,
         "copied": done.copied if done else 0,
@@ -188,12 +191,19 @@ def _print_rows(corpus: str, rows: Sequence[Mapping[str, Any]]) -> None:
         told += [f"{row['kept']:,} clips there before"] * bool(row["kept"])
         out.print(f"{row['modality']} by {plain(row['extractor'])}: {', '.join(told)}", highlight=False, soft_wrap=True)
     for row in rows:
-        reasons = list(row["missing"].items())
-        for reason, count in reasons[:SHOWN]:
-            out.print(f"{row['modality']} missing in {count}: {plain(reason)}", highlight=False, soft_wrap=True)
-        if len(reasons) > SHOWN:
-            rest = sum(count for _, count in reasons[SHOWN:])
-            out.print(f"{row['modality']} missing in {rest} more for {len(reasons) - SHOWN} other reasons: see --json")
+        _print_counts(f"{row['modality']} missing in", row["missing"], "reasons")
+    for row in rows:
+        _print_counts(f"{row['modality']}, a note on", row["notes"], "notes")
+
+
+def _print_counts(what: str, counts: Mapping[str, int], kind: str) -> None:
+    """The most frequent reasons or notes."""
+    told = list(counts.items())
+    for text, count in told[:SHOWN]:
+        out.print(f"{what} {count}: {plain(text)}", highlight=False, soft_wrap=True)
+    if len(told) > SHOWN:
+        rest = sum(count for _, count in told[SHOWN:])
+        out.print(f"{what} {rest} more, {len(told) - SHOWN} other {kind}: see --json")
 
 
 def size(count: int) -> str:

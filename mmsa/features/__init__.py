@@ -11,6 +11,7 @@ from mmsa.features.table import (
     TableWriter,
     open_table,
     summarise_missing,
+    summarise_notes,
     table_writer,
 )
 
@@ -26,5 +27,6 @@ __all__ = [
     "open_table",
     "store_folder",
     "summarise_missing",
+    "summarise_notes",
     "table_writer",
 ]

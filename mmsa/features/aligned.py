@@ -197,12 +197,13 @@ def _add(
     clip = corpus.clips[position]
     found = on_grid({key: table.sequence(position) for key, table in tables.items()}, grid, clip.start_seconds)
     for key, table in tables.items():
-        present, names = found.present[key], table.names
+        present, names, notes = found.present[key], table.names, table.notes.get(clip.id, ())
         if present.any():
-            writers[key].add(clip.id, FeatureSequence(found.values[key], found.times, names), None, present)
+            sequence = FeatureSequence(found.values[key], found.times, names)
+            writers[key].add(clip.id, sequence, None, present, notes)
         else:
             reason = table.missing.get(clip.id, nothing_overlaps(grid))
-            writers[key].add(clip.id, FeatureSequence.empty(names), reason, present[:0])
+            writers[key].add(clip.id, FeatureSequence.empty(names), reason, present[:0], notes)
 
 
 def nothing_overlaps(grid: Grid) -> str:

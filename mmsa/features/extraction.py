@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
@@ -18,9 +18,23 @@ from mmsa.features.identity import reads_words
 if TYPE_CHECKING:
     from extractors.base import Extractor, TextExtractor
 
-Result = tuple[dict[str, FeatureSequence], dict[str, str]]
 Job = tuple[Clip, tuple[str, ...]]
 """A clip and the modalities to extract of it."""
+
+
+class ClipFeatures(NamedTuple):
+    """What was extracted from one clip, by modality.
+
+    Attributes:
+        sequences: one for each that was asked for.
+        missing: why it has no steps.
+        notes: what the user should know of it, where there is something; it depends on nothing else that was extracted.
+    """
+
+    sequences: dict[str, FeatureSequence]
+    missing: dict[str, str]
+    notes: dict[str, tuple[str, ...]]
+
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,10 +44,10 @@ BATCH = 1024
 """Texts that are given to an extractor at once."""
 
 
-def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = "auto") -> Result:
+def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = "auto") -> ClipFeatures:
     """Features of one clip and why a modality is missing; unreadable media counts as missing, not as a failure.
 
-    Reasons name the media file without its folder: they are kept with features that do not depend on it.
+    Reasons and notes name the media file without its folder: they are kept with features that do not depend on it.
 
     Args:
         clip: of a corpus.
@@ -45,7 +59,12 @@ def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = 
     """
     import extractors as ex
 
-    def extract(media: Path | tuple[Path, ...] | None) -> Result:
+    def named(told: str) -> str:
+        for file in clip.files:
+            told = told.replace(str(file), file.name)
+        return told
+
+    def extract(media: Path | tuple[Path, ...] | None) -> ClipFeatures:
         found = ex.extract(
             media,
             extractors,
@@ -60,16 +79,15 @@ def extract_clip(clip: Clip, extractors: Mapping[str, Extractor], device: str = 
         reasons = {
             key: NO_SPEECH if unheard and reads_words(extractors[key]) else why for key, why in found.missing.items()
         }
-        return found.sequences, reasons
+        notes = {key: tuple(map(named, own)) for key, own in found.notes_by_modality.items()}
+        return ClipFeatures(found.sequences, reasons, notes)
 
     try:
         return extract(clip.files if clip.more_media else clip.media)
     except ex.MediaError as error:
-        told = str(error)
-        for file in clip.files:
-            told = told.replace(str(file), file.name)
-        sequences, missing = extract(None)
-        return sequences, {key: told if key != "text" else reason for key, reason in missing.items()}
+        told, (sequences, missing, _) = named(str(error)), extract(None)
+        missing = {key: told if key != "text" else reason for key, reason in missing.items()}
+        return ClipFeatures(sequences, missing, {})
 
 
 def extract_jobs(
@@ -78,7 +96,7 @@ def extract_jobs(
     processes: int | None = None,
     earlier: Sequence[Clip] = (),
     device: str = "auto",
-) -> Iterator[Result]:
+) -> Iterator[ClipFeatures]:
     """Extract what each job asks for, in order.
 
     Args:
@@ -107,12 +125,12 @@ def extract_jobs(
     yield from in_processes(partial(_extract_job, device=device), named, extractors, workers, device)
 
 
-def _extract_job(job: Job, extractors: Mapping[str, Extractor], device: str) -> Result:
+def _extract_job(job: Job, extractors: Mapping[str, Extractor], device: str) -> ClipFeatures:
     clip, keys = job
     return extract_clip(clip, {key: extractors[key] for key in keys}, device)
 
 
-def _batches(clips: Sequence[Clip], text: TextExtractor, earlier: Sequence[Clip]) -> Iterator[Result]:
+def _batches(clips: Sequence[Clip], text: TextExtractor, earlier: Sequence[Clip]) -> Iterator[ClipFeatures]:
     import extractors as ex
 
     again = list(earlier)[len(earlier) // BATCH * BATCH :]
@@ -125,7 +143,7 @@ def _batches(clips: Sequence[Clip], text: TextExtractor, earlier: Sequence[Clip]
         for position, (clip, sequence) in enumerate(zip(batch, sequences, strict=True), start):
             if position >= len(again):
                 reason = "no words in the transcript" if (clip.transcript or "").strip() else "no transcript"
-                yield {"text": sequence}, ({} if len(sequence) else {"text": reason})
+                yield ClipFeatures({"text": sequence}, {} if len(sequence) else {"text": reason}, {})
 
 
 def in_processes(

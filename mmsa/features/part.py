@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.errors import UsageError
 from mmsa.features.rows import (
@@ -26,6 +25,7 @@ from mmsa.features.rows import (
     TIME_BYTES,
     Record,
     Rows,
+    Stored,
     checksum,
     journal_line,
     part_rows,
@@ -100,17 +100,19 @@ class Part:
             (self.folder / name).unlink(missing_ok=True)
         return rows
 
-    def add(self, sequence: FeatureSequence, reason: str | None, clip: str) -> None:
-        """The next clip's sequence, why it has no steps where it has none, and its id for messages.
+    def add(self, stored: Stored, clip: str) -> None:
+        """What is to be stored of the next clip, and its id for messages.
 
         Raises:
             UsageError: its values cannot be kept as the table's type.
         """
+        sequence, reason, notes = stored
         values, times = encode(sequence, self.dtype, clip)
         records = self.rows.records
         start = records[-1].start + records[-1].steps if records else 0
         digest = self.digests[len(records)]
-        record = Record(digest, start, len(sequence), checksum(digest, reason, values, times), reason)
+        total = checksum(digest, reason, values, times, notes)
+        record = Record(digest, start, len(sequence), total, reason, notes)
         for file, content in ((self._values, values), (self._times, times), (self._journal, journal_line(record))):
             file.write(content)
             file.flush()  # to the system: a killed process loses nothing of it
@@ -136,7 +138,8 @@ class Part:
             sync(file)
         offsets = [0, *(record.start + record.steps for record in records)]
         missing = {str(i): record.reason for i, record in enumerate(records) if record.reason is not None}
-        describe(self.folder, self.spec, self.names, self.dtype, offsets, missing, corpus=corpus)
+        notes = {str(i): record.notes for i, record in enumerate(records) if record.notes}
+        describe(self.folder, self.spec, self.names, self.dtype, offsets, missing, notes, corpus=corpus)
         (self.folder / JOURNAL).unlink()
         move_into_place(self.folder, self.table)
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from mmsa.features.table import (
     StoreDtype,
     check_dtype,
     decode,
+    notes_of,
     read_description,
     row_bytes,
 )
@@ -42,8 +44,9 @@ class Record:
         digest: which clip.
         start: its first row.
         steps: how many rows it has.
-        checksum: CRC-32 of digest, reason, times and values.
+        checksum: CRC-32 of digest, reason, notes, times and values.
         reason: why it has no steps, or None.
+        notes: what the user should know of it.
     """
 
     digest: bytes
@@ -51,11 +54,27 @@ class Record:
     steps: int
     checksum: int
     reason: str | None
+    notes: tuple[str, ...] = ()
 
 
-def checksum(digest: bytes, reason: str | None, values: bytes, times: bytes) -> int:
+def checksum(digest: bytes, reason: str | None, values: bytes, times: bytes, notes: Sequence[str] = ()) -> int:
     """CRC-32 of all that is stored of a clip."""
-    return zlib.crc32(values, zlib.crc32(times, zlib.crc32(digest + (reason or "").encode())))
+    told = "\0".join([reason or "", *notes])
+    return zlib.crc32(values, zlib.crc32(times, zlib.crc32(digest + told.encode())))
+
+
+class Stored(NamedTuple):
+    """What a table has of one clip.
+
+    Attributes:
+        sequence: its steps.
+        reason: why there are none, or None.
+        notes: what the user should know of it.
+    """
+
+    sequence: FeatureSequence
+    reason: str | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
@@ -71,16 +90,16 @@ class Rows:
     records: list[Record]
     _files: tuple[int, int] | None = field(default=None, init=False)
 
-    def read(self, position: int) -> tuple[FeatureSequence, str | None] | None:
-        """A clip's sequence and reason; None where what lies on the disk is not what was written."""
+    def read(self, position: int) -> Stored | None:
+        """What is stored of a clip; None where what lies on the disk is not what was written."""
         record = self.records[position]
         try:
             values, times = self._read_bytes(record)
         except OSError:
             return None
-        if checksum(record.digest, record.reason, values, times) != record.checksum:
+        if checksum(record.digest, record.reason, values, times, record.notes) != record.checksum:
             return None
-        return decode(values, times, self.dtype, self.names), record.reason
+        return Stored(decode(values, times, self.dtype, self.names), record.reason, record.notes)
 
     def count_sound(self, digests: Sequence[bytes]) -> int:
         """How many clips from the first on are these, whole and unharmed."""
@@ -133,10 +152,10 @@ def table_rows(folder: Path) -> Rows:
     if clips.dtype != CLIP_DTYPE or len(offsets) != len(clips) + 1:
         raise UsageError(f"{folder} is no table of the store: {CLIPS} does not fit")
     names = tuple(meta["names"])
-    digests, missing = split_digests(clips), meta["missing"]
+    digests, missing, notes = split_digests(clips), meta["missing"], notes_of(meta)
     starts, sums = offsets.tolist(), clips["checksum"].tolist()
     records = [
-        Record(digest, starts[i], starts[i + 1] - starts[i], sums[i], missing.get(str(i)))
+        Record(digest, starts[i], starts[i + 1] - starts[i], sums[i], missing.get(str(i)), notes.get(str(i), ()))
         for i, digest in enumerate(digests)
     ]
     return Rows(folder, check_dtype(meta["dtype"]), names, records)
@@ -155,28 +174,29 @@ def part_rows(folder: Path, dtype: StoreDtype, names: tuple[str, ...]) -> Rows:
     """
     records: list[Record] = []
     start = 0
-    for digest, steps, total, reason in _journal(folder / JOURNAL):
-        records.append(Record(digest, start, steps, total, reason))
+    for digest, steps, total, reason, notes in _journal(folder / JOURNAL):
+        records.append(Record(digest, start, steps, total, reason, notes))
         start += steps
     return Rows(folder, dtype, names, records)
 
 
-def _journal(path: Path) -> Iterator[tuple[bytes, int, int, str | None]]:
+def _journal(path: Path) -> Iterator[tuple[bytes, int, int, str | None, tuple[str, ...]]]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return
     for line in data.split(b"\n")[:-1]:  # behind the last line break is nothing, or half a line
         try:
-            digest, steps, total, reason = json.loads(line)
-            yield bytes.fromhex(digest), int(steps), int(total), None if reason is None else str(reason)
+            digest, steps, total, reason, *notes = json.loads(line)
+            reason = None if reason is None else str(reason)
+            yield bytes.fromhex(digest), int(steps), int(total), reason, tuple(map(str, notes))
         except (ValueError, TypeError):
             return
 
 
 def journal_line(record: Record) -> bytes:
     """What `part_rows` reads."""
-    line = [record.digest.hex(), record.steps, record.checksum, record.reason]
+    line = [record.digest.hex(), record.steps, record.checksum, record.reason, *record.notes]
     return json.dumps(line).encode() + b"\n"
 
 

@@ -19,18 +19,17 @@ from typing import TYPE_CHECKING, cast
 
 from mmsa.corpora.clip import Clip, Corpus
 from mmsa.errors import UsageError
-from mmsa.features.extraction import Job, Result, extract_clip, extract_jobs
+from mmsa.features.extraction import ClipFeatures, Job, extract_clip, extract_jobs
 from mmsa.features.identity import clip_digests, reads_words, table_key
 from mmsa.features.media import MediaIdentity, identify_media
 from mmsa.features.part import Part
-from mmsa.features.rows import Rows, find_rows
+from mmsa.features.rows import Rows, Stored, find_rows
 from mmsa.features.table import DamagedTableError, FeatureTable, StoreDtype, check_dtype, open_table
 from mmsa.paths import cache_dir
 from mmsa.progress import track
 
 if TYPE_CHECKING:
     from extractors.base import Extractor
-    from extractors.sequence import FeatureSequence
     from extractors.spec import ExtractorSpec
 
 
@@ -184,7 +183,8 @@ def fill_store(
 
 def _named(table: FeatureTable, corpus: Corpus) -> FeatureTable:
     """The table with the corpus's ids in place of positions."""
-    return replace(table, missing={corpus.clips[int(i)].id: reason for i, reason in table.missing.items()})
+    missing = {corpus.clips[int(i)].id: reason for i, reason in table.missing.items()}
+    return replace(table, missing=missing, notes={corpus.clips[int(i)].id: own for i, own in table.notes.items()})
 
 
 @contextmanager
@@ -262,27 +262,23 @@ class _Filling:
         """Positions before this one whose clips no other table has."""
         return [i for i in range(position) if self.sources[i] is None]
 
-    def add(self, position: int, clip: Clip, result: Result | None) -> None:
+    def add(self, position: int, clip: Clip, result: ClipFeatures | None) -> None:
         """Append the clip at a position: what was extracted, or what another table has of it."""
         if position < len(self.part):
             return
         source = self.sources[position]
         found = None if source is None else source[0].read(source[1])
         if found is None:
-            if result is None or self.key not in result[0]:  # what was to be copied is damaged
+            if result is None or self.key not in result.sequences:  # what was to be copied is damaged
                 result = extract_clip(clip, {self.key: self.extractor})
-            found = _result_of(result, self.key)
+            key = self.key
+            found = Stored(result.sequences[key], result.missing.get(key), result.notes.get(key, ()))
             self.extracted += 1
-        self.part.add(*found, clip.id)
+        self.part.add(found, clip.id)
 
     def report(self, seconds: float) -> Filled:
         added = len(self.part) - self.part.kept
         return Filled(self.part.table, self.extracted, added - self.extracted, self.part.kept, seconds)
-
-
-def _result_of(result: Result, key: str) -> tuple[FeatureSequence, str | None]:
-    sequences, missing = result
-    return sequences[key], missing.get(key)
 
 
 def _run(

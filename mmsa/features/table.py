@@ -5,7 +5,8 @@ A table is a folder:
 - `values.raw`: `(sum of T, D)` float32 or float16, little-endian, row after row;
 - `times.raw`: `(sum of T, 2)` float64, little-endian, seconds;
 - `offsets.npy`: `(N + 1,)` int64, where each clip's rows begin;
-- `store.json`: the extractor's spec, the feature names, the values' type, and why clips have no steps;
+- `store.json`: the extractor's spec, the feature names, the values' type, why clips have no steps, and what the user
+  should know of others;
 - `present.raw`, of tables on a grid only: `(sum of T,)` bool, False where a row is an empty cell.
 
 `store.json` is written last, into a folder that gets its name when all is on the disk.
@@ -21,7 +22,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, get_args
 
@@ -63,6 +64,7 @@ class FeatureTable:
         present: `(sum of T,)` bool, memory-mapped, of tables on a grid (see `mmsa.features.aligned`): False where a row
             is an empty cell, which holds zeros that are no data. None where every row is a step.
         folder: where it lies; None for one that is in memory only.
+        notes: what the user should know of a clip, such as that packets of it could not be decoded, by clip id.
     """
 
     spec: ExtractorSpec
@@ -73,6 +75,7 @@ class FeatureTable:
     missing: Mapping[str, str]
     present: NDArray[np.bool_] | None = None
     folder: Path | None = None
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def sequence(self, clip: int) -> FeatureSequence:
         """The sequence of one clip in float32, by its position in the corpus; without empty cells."""
@@ -147,6 +150,7 @@ def describe(
     dtype: StoreDtype,
     offsets: Sequence[int],
     missing: Mapping[str, str],
+    notes: Mapping[str, Sequence[str]],
     **more: Any,
 ) -> None:
     """Write what makes a folder with `values.raw` and `times.raw` a table, `store.json` last."""
@@ -159,6 +163,7 @@ def describe(
         "names": list(names),
         "dtype": dtype,
         "missing": dict(missing),
+        "notes": {clip: list(own) for clip, own in notes.items()},
         **more,
     }
     with (folder / DESCRIPTION).open("wb") as file:
@@ -200,12 +205,18 @@ class TableWriter:
         self.dtype = dtype
         self.offsets = [0]
         self.missing: dict[str, str] = {}
+        self.notes: dict[str, Sequence[str]] = {}
         self.values = (folder / VALUES).open("wb")
         self.times = (folder / TIMES).open("wb")
         self.present: BinaryIO | None = None
 
     def add(
-        self, clip_id: str, sequence: FeatureSequence, missing: str | None, present: NDArray[np.bool_] | None = None
+        self,
+        clip_id: str,
+        sequence: FeatureSequence,
+        missing: str | None,
+        present: NDArray[np.bool_] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         """The next clip's sequence, and why it has no steps where it has none.
 
@@ -214,6 +225,7 @@ class TableWriter:
             sequence: its steps.
             missing: why there are none.
             present: `(T,)`, which rows are steps and no empty cells; given for every clip of a table or for none.
+            notes: what the user should know of it.
         """
         values, times = encode(sequence, self.dtype, clip_id)
         self.values.write(values)
@@ -224,6 +236,8 @@ class TableWriter:
         self.offsets.append(self.offsets[-1] + len(sequence))
         if missing is not None:
             self.missing[clip_id] = missing
+        if notes:
+            self.notes[clip_id] = notes
 
     def close(self, **more: Any) -> None:
         """Write what describes the table, and what else is to be said of it; without it the folder is none."""
@@ -232,7 +246,7 @@ class TableWriter:
             file.close()
         if self.present is not None:
             more["gaps"] = True
-        describe(self.folder, self.spec, self.names, self.dtype, self.offsets, self.missing, **more)
+        describe(self.folder, self.spec, self.names, self.dtype, self.offsets, self.missing, self.notes, **more)
 
 
 @contextmanager
@@ -278,11 +292,16 @@ def read_description(folder: Path) -> dict[str, Any]:
     return dict(meta)
 
 
+def notes_of(description: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """By clip; tables were once made without."""
+    return {clip: tuple(own) for clip, own in description.get("notes", {}).items()}
+
+
 def open_table(folder: Path) -> FeatureTable:
     """Open a finished table; values and times stay on the disk until they are read.
 
-    The store's own tables are shared between corpora and name their clips by position: `missing` has the keys "0", "1",
-    … then. `load_features` puts the corpus's ids there.
+    The store's own tables are shared between corpora and name their clips by position: `missing` and `notes` have the
+    keys "0", "1", … then. `load_features` puts the corpus's ids there.
 
     Raises:
         DamagedTableError: a file of it is missing or cut short.
@@ -302,6 +321,7 @@ def open_table(folder: Path) -> FeatureTable:
         times=_map(folder / TIMES, np.dtype("<f8"), (steps, 2)),
         offsets=offsets,
         missing=meta["missing"],
+        notes=notes_of(meta),
         present=_map(folder / PRESENT, np.dtype("?"), (steps, 1))[:, 0] if meta.get("gaps") else None,
         folder=folder,
     )
@@ -323,3 +343,16 @@ def summarise_missing(tables: Mapping[str, FeatureTable]) -> Iterator[str]:
         if table.missing:
             reason, count = Counter(table.missing.values()).most_common(1)[0]
             yield f"{len(table.missing)} of {len(table.offsets) - 1} clips lack {key} ({count} × {reason})"
+
+
+def summarise_notes(tables: Mapping[str, FeatureTable]) -> Iterator[str]:
+    """One sentence per modality of which some clips have notes, with the most frequent one."""
+    for key, table in tables.items():
+        if table.notes:
+            note, count = count_notes(table).most_common(1)[0]
+            yield f"{len(table.notes)} of {len(table.offsets) - 1} clips have notes on {key} ({count} × {note})"
+
+
+def count_notes(table: FeatureTable) -> Counter[str]:
+    """How many clips have each note."""
+    return Counter(note for own in table.notes.values() for note in own)

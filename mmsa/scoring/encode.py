@@ -311,6 +311,9 @@ class _Pictures:
         while len(self._waiting) > 1 and self._waiting[0][1] <= known:
             self._give()
 
+    def lose(self, end_seconds: float | None) -> None:
+        """See `extractors.media.Feed`; the report counts them."""
+
     def finish(self) -> None:
         """See `extractors.media.Feed`."""
         if self._track is not None:

@@ -83,6 +83,9 @@ class SoundWriter:
         if self._tick is not None:
             self._tick(self.end_seconds)
 
+    def lose(self, end_seconds: float | None) -> None:
+        """See `extractors.media.Feed`; the report counts them."""
+
     def finish(self) -> None:
         """See `extractors.media.Feed`."""
         self._drain()

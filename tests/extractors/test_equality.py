@@ -372,7 +372,7 @@ def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lo
     clip = Clip("one", "train", {}, lossless(), TEXT, *GRID)
     found = in_processes(_extract_one, [(name, (name, clip)) for name in using], using, 2)
     for (name, extractor), (values, times) in zip(using.items(), found, strict=True):
-        sequences, missing = extract_clip(clip, {name: extractor})
+        sequences, missing, _ = extract_clip(clip, {name: extractor})
         assert missing == {}
         assert values == sequences[name].values.tobytes(), name
         assert times == sequences[name].times.tobytes(), name
@@ -382,5 +382,5 @@ def _extract_one(job: Any, using: Mapping[str, Extractor]) -> tuple[bytes, bytes
     from mmsa.features.extraction import extract_clip
 
     name, clip = job
-    sequence = extract_clip(clip, {name: using[name]})[0][name]
+    sequence = extract_clip(clip, {name: using[name]}).sequences[name]
     return sequence.values.tobytes(), sequence.times.tobytes()

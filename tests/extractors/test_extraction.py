@@ -212,7 +212,7 @@ def test_times_that_do_not_fit(media: Make, make_tone: Callable) -> None:
         extractors.extract(path, using, start_seconds=2, end_seconds=1)
     result = extractors.extract(path, using, end_seconds=3.0)
     assert result.duration_seconds == pytest.approx(1.0, abs=0.05)
-    assert "the clip ends at 3 s, but the media at 1.0" in result.notes[0]
+    assert "the clip ends at 3 s, but its audio stream at 1.0" in result.notes[0]
 
 
 def test_a_clip_too_short_for_a_frame_is_no_broken_file(media: Make, make_tone: Callable, numbered: Callable) -> None:

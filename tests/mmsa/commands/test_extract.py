@@ -206,3 +206,23 @@ def test_what_an_encoder_reads_is_extracted_for_its_training(run_mmsa: Mmsa, unt
     assert (audio["extractor"], audio["clips"]) == ("speech.waveform", 31)
     built = build_extractors(make_config(None, encoder), ["audio"])
     assert Path(audio["folder"]) == store_folder(load_corpus("small", untrained.root), built["audio"])
+
+
+def test_what_is_wrong_with_a_clip_is_told(
+    run_mmsa: Mmsa, tmp_path: Path, small: Any, write_wav: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two clips of three go on behind their sound of 0.2 s; no decoder, no face, no words are asked for."""
+    monkeypatch.chdir(tmp_path)
+    rows = ["id,split,sentiment,media,end_seconds"]
+    for clip, end in (("a", "3"), ("b", "3"), ("c", "")):
+        write_wav(tmp_path / f"{clip}.wav", [0.5, 0.25])
+        rows.append(f"{clip},train,0.5,{clip}.wav,{end}")
+    (tmp_path / "mine.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "mine.yaml").write_text("tasks: {sentiment: {kind: regression, low: -1, high: 1}}\n")
+    words = ("extract", "mine.csv", "--modalities", "audio", "--jobs", "1", *SETTINGS[:2])
+    told = "the clip ends at 3 s, but its audio stream at 0.20 s"
+    code, out, _ = run_mmsa(*words)
+    assert code == 0
+    assert f"audio, a note on 2: {told}" in out
+    (row,) = lines(run_mmsa(*words, "--json")[1])
+    assert (row["missing"], row["notes"]) == ({}, {told: 2})

@@ -63,7 +63,8 @@ def store(tmp_path: Path) -> dict[str, FeatureTable]:
     for key in ("audio", "text"):
         with table_writer(tmp_path / "group" / key, ExtractorSpec(f"{key}.made", "none", "1"), ("x",)) as writer:
             for name, (_, sequences) in CLIPS.items():
-                writer.add(name, sequences[key], None if len(sequences[key]) else "made without")
+                notes = ("a note",) * (name == "no sound" and key == "audio")
+                writer.add(name, sequences[key], None if len(sequences[key]) else "made without", notes=notes)
     return {key: open_table(tmp_path / "group" / key) for key in ("audio", "text")}
 
 
@@ -119,6 +120,7 @@ def test_a_step_has_one_place_in_every_modality(store: dict[str, FeatureTable], 
     assert (audio[one].tolist(), text[two].tolist()) == ([True, False], [True, True])
     assert len(tables["audio"].sequence(1)) == 1
     assert tables["audio"].missing == {"no sound": "made without", "nothing": "made without"}
+    assert (tables["audio"].notes, tables["text"].notes) == ({"no sound": ("a note",)}, {})
 
 
 def test_empty_cells_are_no_data_for_the_normaliser(store: dict[str, FeatureTable], corpus: Corpus) -> None:

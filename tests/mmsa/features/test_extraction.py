@@ -22,14 +22,14 @@ def test_unreadable_media_costs_sound_and_picture_but_not_words(small: Any, tmp_
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"not a video")
     every = {"audio": small.Loudness(), "text": small.WordLengths(), "vision": small.Brightness()}
-    sequences, missing = extract_clip(Clip("broken", "train", {}, broken, "We SEE"), every)
+    sequences, missing, _ = extract_clip(Clip("broken", "train", {}, broken, "We SEE"), every)
     assert {key: len(sequence) for key, sequence in sequences.items()} == {"audio": 0, "text": 2, "vision": 0}
     assert set(missing) == {"audio", "vision"}
     assert missing["audio"] == missing["vision"]
     assert "broken.mp4" in missing["audio"]
     assert str(tmp_path) not in missing["audio"]
     gone = Clip("gone", "train", {}, tmp_path / "gone.mp4", "Where to", 1.0, 2.0)
-    sequences, missing = extract_clip(gone, every)
+    sequences, missing, _ = extract_clip(gone, every)
     assert sequences["text"].values.tolist() == [[5, 1], [2, 0]]
     assert "No such file" in missing["audio"]
 
@@ -39,7 +39,7 @@ def test_a_job_gets_the_modalities_it_asks_for(corpus: Corpus, small: Any) -> No
     asked = [("audio",), ("text",), ("audio", "text")]
     jobs = list(zip(corpus.clips, asked, strict=True))
     for processes in (1, 2):
-        found = [tuple(sequences) for sequences, _ in extract_jobs(jobs, extractors, processes)]
+        found = [tuple(sequences) for sequences, *_ in extract_jobs(jobs, extractors, processes)]
         assert found == asked
     assert small.CALLS == {"audio": 2, "text": 2}  # those of the two processes are counted there
 
@@ -162,7 +162,7 @@ def test_texts_are_in_the_batches_they_would_be_in_without_the_stop(
     clips = [Clip(word, "train", {}, transcript=word) for word in words]
     jobs = [(clip, ("text",)) for clip in clips[done:]]
     results = list(extract_jobs(jobs, {"text": small.WordLengths()}, 1, clips[:done]))
-    assert [sequences["text"].values.tolist() for sequences, _ in results] == [[[2, 0]]] * (10 - done)
+    assert [sequences["text"].values.tolist() for sequences, *_ in results] == [[[2, 0]]] * (10 - done)
     whole = [words[:4], words[4:8], words[8:]]
     assert batches == [batch for batch in whole if set(batch) & set(words[done:])]
 
@@ -170,7 +170,7 @@ def test_texts_are_in_the_batches_they_would_be_in_without_the_stop(
 def test_texts_without_words_say_so(small: Any, batches: list[list[str]]) -> None:
     clips = [Clip(str(i), "train", {}, transcript=words) for i, words in enumerate((None, "  ", "one"))]
     results = list(extract_jobs([(clip, ("text",)) for clip in clips], {"text": small.WordLengths()}))
-    assert [missing for _, missing in results] == [{"text": "no transcript"}, {"text": "no transcript"}, {}]
+    assert [missing for _, missing, _ in results] == [{"text": "no transcript"}, {"text": "no transcript"}, {}]
     assert batches == [["", "", "one"]]
 
 
@@ -196,7 +196,7 @@ def test_a_decoder_that_falls_back_says_so(small: Any, film: Path, monkeypatch: 
     jobs = [(Clip("a", "train", {}, film), ("vision",))]
     told = r"frames were decoded on the CPU: FFmpeg cannot use the CUDA device \(no driver for cuda\)"
     with pytest.warns(UserWarning, match=told):
-        ((sequences, missing),) = extract_jobs(jobs, {"vision": small.Brightness()}, device="cuda")
+        ((sequences, missing, _),) = extract_jobs(jobs, {"vision": small.Brightness()}, device="cuda")
     assert (len(sequences["vision"]) > 0, missing) == (True, {})
     with warnings.catch_warnings():
         warnings.simplefilter("error")

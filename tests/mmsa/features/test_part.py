@@ -12,11 +12,13 @@ import mmsa.features.part
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.features.part import Part, discard, part_folder
+from mmsa.features.rows import Stored
 from mmsa.features.table import StoreDtype, open_table
 
 SPEC = ExtractorSpec("made.one", "none", "1", {})
 NAMES = ("x", "y", "z")
 LENGTHS = (3, 0, 1, 4, 2)
+NOTES = {1: ("1 damaged frame was left out",), 3: ("the first", "größer")}
 DIGESTS = [bytes([i]) * 16 for i in range(len(LENGTHS))]
 
 
@@ -29,7 +31,7 @@ def sequence(clip: int) -> FeatureSequence:
 
 def fill(part: Part, count: int = len(LENGTHS)) -> None:
     for clip in range(len(part), count):
-        part.add(sequence(clip), None if LENGTHS[clip] else "silent", str(clip))
+        part.add(Stored(sequence(clip), None if LENGTHS[clip] else "silent", NOTES.get(clip, ())), str(clip))
 
 
 def open_part(table: Path, dtype: StoreDtype = "float32") -> Part:
@@ -56,6 +58,7 @@ def test_a_finished_part_is_a_table(tmp_path: Path) -> None:
         np.testing.assert_array_equal(table.sequence(clip).times, sequence(clip).times)
     assert table.offsets.tolist() == [0, 3, 3, 4, 8, 10]
     assert table.missing == {"1": "silent"}
+    assert table.notes == {"1": ("1 damaged frame was left out",), "3": ("the first", "größer")}
     assert [path.name for path in (tmp_path / "group").iterdir()] == ["one"]
 
 

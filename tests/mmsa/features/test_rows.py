@@ -19,6 +19,9 @@ def test_the_checksum_is_of_everything_that_is_stored() -> None:
     assert checksum(*parts) == zlib.crc32(b"digestreasontimesvalues")
     others = [(b"digesT", *parts[1:]), (parts[0], None, *parts[2:]), (*parts[:2], b"", parts[3]), (*parts[:3], b"")]
     assert len({checksum(*parts), *(checksum(*own) for own in others)}) == 5
+    noted = [checksum(*parts, notes=notes) for notes in ((), ("a",), ("b",), ("a", "b"), ("ab",))]
+    assert noted[0] == checksum(*parts)
+    assert len(set(noted)) == 5
 
 
 def test_rows_are_what_the_table_holds(corpus: Corpus, small: Any) -> None:
@@ -68,7 +71,7 @@ def test_a_table_without_a_list_of_its_clips_is_none(corpus: Corpus, small: Any)
         table_rows(folder)
 
 
-LINES = [b'["00", 2, 7, null]', b'["01", 0, 8, "silent"]', b'["02", 1, 9, null]']
+LINES = [b'["00", 2, 7, null]', b'["01", 0, 8, "silent", "1 packet", "2"]', b'["02", 1, 9, null]']
 
 
 @pytest.mark.parametrize(
@@ -86,7 +89,8 @@ LINES = [b'["00", 2, 7, null]', b'["01", 0, 8, "silent"]', b'["02", 1, 9, null]'
 def test_a_journal_ends_at_its_first_line_that_is_not_whole(tmp_path: Path, text: bytes, count: int) -> None:
     (tmp_path / "journal.jsonl").write_bytes(text)
     rows = part_rows(tmp_path, "float32", ("x",))
-    expected = [(b"\0", 0, 2, 7, None), (b"\1", 2, 0, 8, "silent"), (b"\2", 2, 1, 9, None)][:count]
+    every = [(b"\0", 0, 2, 7, None, ()), (b"\1", 2, 0, 8, "silent", ("1 packet", "2")), (b"\2", 2, 1, 9, None, ())]
+    expected = every[:count]
     assert [tuple(vars(record).values()) for record in rows.records] == expected
 
 

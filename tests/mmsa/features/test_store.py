@@ -25,7 +25,14 @@ import mmsa.features.store
 import mmsa.features.table
 from mmsa.corpora.clip import Clip, Corpus
 from mmsa.errors import UsageError
-from mmsa.features import fill_store, load_features, open_table, store_folder, summarise_missing
+from mmsa.features import (
+    fill_store,
+    load_features,
+    open_table,
+    store_folder,
+    summarise_missing,
+    summarise_notes,
+)
 from mmsa.features.rows import table_rows
 
 LEVELS = ((0.5, 0.25), (0.125,), (0.75, 0.0, 0.5))
@@ -70,6 +77,44 @@ def test_reasons_are_kept_by_the_ids_of_whoever_asks(
     ]
     renamed = corpus_of([replace(clip, id=f"new {i}") for i, clip in enumerate(own.clips)], "other")
     assert load_features(renamed, wanted, jobs=1)["audio"].missing == {"new 3": "silent", "new 4": "no media file"}
+
+
+def test_notes_go_with_the_clip_wherever_its_features_go(
+    corpus: Corpus, small: Any, corpus_of: CorpusOf, contents: Contents
+) -> None:
+    """The sound of the first clip has 0.2 s: a clip of it that ends at 3 s is told so."""
+    told = ("the clip ends at 3 s, but its audio stream at 0.20 s",)
+    late = replace(corpus.clips[0], id="late", end_seconds=3.0)
+    own = corpus_of([corpus.clips[1], late])
+    wanted = {"audio": small.Loudness(), "text": small.WordLengths()}
+    for _ in range(2):  # as extracted, and as read from the disk
+        tables = load_features(own, wanted, jobs=1)
+        assert tables["audio"].notes == {"late": told}
+        assert tables["text"].notes == {}
+    assert list(summarise_notes(tables)) == [f"1 of 2 clips have notes on audio (1 × {told[0]})"]
+    more = corpus_of([corpus.clips[2], replace(late, id="again"), corpus.clips[1], late])
+    tables, done = fill_store(more, wanted, jobs=1)
+    assert (done["audio"].extracted, done["audio"].copied) == (1, 3)
+    assert tables["audio"].notes == {"again": told, "late": told}
+    alone, _ = fill_store(own, {"audio": small.Loudness()}, store_dtype="float16")
+    assert alone["audio"].notes == {"late": told}
+
+
+def test_notes_do_not_depend_on_what_else_is_extracted_or_by_how_many(
+    corpus: Corpus, small: Any, corpus_of: CorpusOf, contents: Contents, monkeypatch: Any, tmp_path: Path
+) -> None:
+    own = corpus_of([replace(clip, end_seconds=3.0) for clip in corpus.clips])
+    found = []
+    for place, (ways, jobs) in enumerate(
+        [([("audio", "text")], 1), ([("audio",), ("text",)], 1), ([("audio", "text")], 2)]
+    ):
+        monkeypatch.setenv("MMSA_CACHE", str(tmp_path / f"cache{place}"))
+        for keys in ways:
+            every = {"audio": small.Loudness(), "text": small.WordLengths()}
+            load_features(own, {key: every[key] for key in keys}, jobs=jobs)
+        found.append(contents())
+    assert found[0] == found[1] == found[2]
+    assert any(b"but its audio stream at" in content for content in found[0].values())
 
 
 def test_a_modality_that_no_clip_has_is_refused(corpus: Corpus, small: Any) -> None:

@@ -17,7 +17,7 @@ import mmsa.features.table
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.errors import UsageError
-from mmsa.features import open_table, summarise_missing, table_writer
+from mmsa.features import open_table, summarise_missing, summarise_notes, table_writer
 from mmsa.features.table import DamagedTableError, check_dtype, decode, describe, encode, row_bytes
 
 SPEC = ExtractorSpec("made.one", "none", "1", {"a": 1})
@@ -176,7 +176,7 @@ def test_opening_a_huge_table_reads_none_of_it(tmp_path: Path) -> None:
     for file, width in (("values.raw", 64), ("times.raw", 16)):
         with (tmp_path / file).open("wb") as hole:
             hole.truncate(clips * steps * width)
-    describe(tmp_path, SPEC, names, "float32", [i * steps for i in range(clips + 1)], {})
+    describe(tmp_path, SPEC, names, "float32", [i * steps for i in range(clips + 1)], {}, {})
     done = subprocess.run([sys.executable, "-c", READ, str(tmp_path)], check=True, capture_output=True, text=True)
     opened, read = map(int, done.stdout.split())
     one = steps * (64 + 16)
@@ -187,3 +187,21 @@ def test_opening_a_huge_table_reads_none_of_it(tmp_path: Path) -> None:
 def test_reasons_are_summed_up_by_modality(folder: Path) -> None:
     table = open_table(folder)
     assert list(summarise_missing({"audio": table})) == ["1 of 3 clips lack audio (1 × silent)"]
+
+
+def test_notes_are_kept_and_summed_up_by_modality(tmp_path: Path) -> None:
+    with table_writer(tmp_path / "one", SPEC, ("x", "y")) as writer:
+        for clip, notes in (("a", ["twice", "once"]), ("b", []), ("c", ["twice"])):
+            writer.add(clip, FeatureSequence.empty(("x", "y")), "silent", notes=notes)
+    table = open_table(tmp_path / "one")
+    assert table.notes == {"a": ("twice", "once"), "c": ("twice",)}
+    assert list(summarise_notes({"audio": table})) == ["2 of 3 clips have notes on audio (2 × twice)"]
+
+
+def test_a_table_from_before_there_were_notes_opens(folder: Path) -> None:
+    about = json.loads((folder / "store.json").read_text())
+    del about["notes"]
+    (folder / "store.json").write_text(json.dumps(about))
+    table = open_table(folder)
+    assert (table.notes, table.missing) == ({}, {"b": "silent"})
+    assert list(summarise_notes({"audio": table})) == []
