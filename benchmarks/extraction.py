@@ -41,6 +41,8 @@ from typing import Any
 from extraction_jobs import KINDS
 from extraction_media import repeat, talking_file
 
+from extractors.cores import usable_cores
+
 PARTS = ("limit", "peer", "processes", "cold", "memory")
 FEW_LINES = """
 import sys
@@ -141,14 +143,15 @@ def _both(runs: Sequence[Any]) -> str:
 
 def peer(bench: Bench) -> list[str]:
     """Against the field's way."""
-    place, jobs = bench.clips(), os.cpu_count() or 1
+    place, jobs = bench.clips(), usable_cores()
     one, many, ours, start = bench.turns(
         lambda: bench.run("peer", place, 25.0),
         lambda: bench.run("peer", place, 25.0, jobs=jobs),
         lambda: bench.run("folder", place, 25.0, jobs=jobs),
         lambda: bench.run("start", place, jobs=jobs),
     )
-    warm = median(ours) - median(start)
+    warm = [both["wall"] - begun["wall"] for both, begun in zip(ours, start, strict=True)]
+    ratios, several = ([run["wall"] / own for run, own in zip(runs, warm, strict=True)] for runs in (one, many))
     instead = "" if shutil.which("ffmpeg") else ", PyAV in place of ffmpeg, which is not here"
     return [
         f"## The field's way: {len(list(place.iterdir()))} clips at 25 frames a second",
@@ -161,15 +164,16 @@ def peer(bench: Bench) -> list[str]:
         f"| of it starting {jobs} processes | {median(start):.2f} |",
         "",
         "Without the start of any process, ours is faster than one of theirs by "
-        f"{verdict(median(one) / warm, 3.0, at_least=True)}, than {jobs} by {median(many) / warm:.2f}; with the start "
-        f"of ours alone by {median(one) / median(ours):.2f} and {median(many) / median(ours):.2f}.",
+        f"{verdict(statistics.median(ratios), 3.0, at_least=True)}, each turn "
+        f"{', '.join(f'{ratio:.2f}' for ratio in ratios)}; than {jobs} by {statistics.median(several):.2f}. With the "
+        f"start of ours alone by {median(one) / median(ours):.2f} and {median(many) / median(ours):.2f}.",
     ]
 
 
 def processes(bench: Bench) -> list[str]:
     """One process and two."""
     place = bench.clips(1 if bench.quick else 4)
-    if (os.cpu_count() or 1) < 2:
+    if usable_cores() < 2:
         return ["## Processes", "", "Not run: one core."]
     one, free, two, start = bench.turns(
         lambda: bench.run("folder", place, jobs=1, cores={0}),
@@ -270,7 +274,7 @@ def main() -> None:
     report = [
         f"`python benchmarks/extraction.py {' '.join(sys.argv[1:])}`".replace(" `", "`"),
         "",
-        f"Python {platform.python_version()}, {os.cpu_count()} shared cores, medians of {chosen.repeats}, load at the "
+        f"Python {platform.python_version()}, {usable_cores()} shared cores, medians of {chosen.repeats}, load at the "
         f"start {os.getloadavg()[0]:.1f}.",
     ]
     print("\n".join(report), flush=True)

@@ -52,6 +52,7 @@ from extractors import (
     VisionStream,
     extract_windows,
 )
+from extractors.cores import usable_cores
 
 WINDOW, HOP = 10.0, 5.0
 
@@ -79,7 +80,7 @@ def main() -> None:
         bundle = scoring_media.bundle_of(chosen.run, folder)
         (folder / "media").mkdir()
         files = list(scoring_media.long_files(folder / "media", chosen.files, chosen.seconds))
-        cores = len(os.sched_getaffinity(0))
+        cores = usable_cores()
         print(f"{platform.processor() or platform.machine()}, {cores} cores to run on, {chosen.threads} thread(s)")
         print(f"{len(files)} files, {sum(length for _, length in files):.0f} s of video, windows {WINDOW:g}/{HOP:g} s")
         limit = show_stages(bundle, *files[0], chosen.repeats)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from extractors.cores import usable_cores
 from mmsa.benchmarking.facts import corpus_facts, save_facts
 from mmsa.benchmarking.store import (
     Result,
@@ -90,7 +90,7 @@ def benchmark(
     failed: dict[str, str] = {}
     with _parent_run(recipe, items[0].config, out) as parent:
         waiting = [replace(item, parent=parent.run_id) for item in todo]
-        done = run_many(train_item, waiting, processes=jobs or os.cpu_count() or 1)
+        done = run_many(train_item, waiting, processes=jobs or usable_cores())
         for number, (item, result) in enumerate(done, start=1):
             if isinstance(result, Exception):
                 failed[repr(item)] = " ".join(f"{type(result).__name__}: {result}".split())

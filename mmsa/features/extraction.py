@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from extractors.cores import usable_cores
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
 from mmsa.corpora.clip import Clip
@@ -117,7 +118,7 @@ def extract_jobs(
     if isinstance(text, ex.TextExtractor) and all(keys == ("text",) and clip.media is None for clip, keys in jobs):
         yield from _batches([clip for clip, _ in jobs], text, earlier)
         return
-    workers = min(processes or os.cpu_count() or 1, len(jobs))
+    workers = min(processes or usable_cores(), len(jobs))
     if workers <= 1:
         yield from (_extract_job(job, extractors, device) for job in jobs)
         return

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from extractors.cores import usable_cores
 from extractors.sequence import FeatureSequence
 from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.errors import UsageError
@@ -145,7 +146,7 @@ def extract_files(
     ]
     kept = {i: found for i, task in enumerate(tasks) if (found := _kept(task)) is not None}
     todo = [task for i, task in enumerate(tasks) if i not in kept]
-    workers = min(jobs or os.cpu_count() or 1, len(todo))
+    workers = min(jobs or usable_cores(), len(todo))
     if workers > 1:
         made = in_processes(_make, [(str(task.path), task) for task in todo], extractors, workers, device)
     else:

@@ -44,6 +44,18 @@ def test_a_job_gets_the_modalities_it_asks_for(corpus: Corpus, small: Any) -> No
     assert small.CALLS == {"audio": 2, "text": 2}  # those of the two processes are counted there
 
 
+@pytest.mark.parametrize(("cores", "here"), [(1, 3), (2, 0)])
+def test_there_is_a_process_for_each_core_that_may_be_used(
+    corpus: Corpus, small: Any, monkeypatch: pytest.MonkeyPatch, cores: int, here: int
+) -> None:
+    """One that is held to one core by a batch system starts none, however many the machine has."""
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr(mmsa.features.extraction, "usable_cores", lambda: cores)
+    found = list(extract_jobs([(clip, ("audio",)) for clip in corpus.clips], {"audio": small.Loudness()}))
+    assert [len(one.sequences["audio"]) for one in found] == [2, 1, 3]
+    assert small.CALLS["audio"] == here  # those of processes are counted there
+
+
 def test_results_come_in_order_whichever_process_is_quicker(small: Any) -> None:
     numbers = [(str(i), i) for i in range(12)]
     found = list(in_processes(_slow_at_even, numbers, {"text": small.WordLengths()}, 2))
