@@ -142,7 +142,7 @@ class Sink:
         self.frames, self.end_seconds, self.done, self._convert = 0, 0.0, False, convert
 
     def feed(self, frame: Any, seconds: float | None) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         self.frames += 1
         if self._convert is not None:
             self._convert(frame)
@@ -155,7 +155,7 @@ class Sink:
         """The counts of frames would differ."""
 
     def finish(self) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from extractors.media import Feed
+    from extractors.decode_pass import Feed
 
 BLOCK_SECONDS = 5.0
 """How much sound is gathered before it is pushed."""
@@ -188,19 +188,19 @@ class AudioTracks:
         return all(track.done for track in self._tracks)
 
     def feed(self, frame: Any, seconds: float | None) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         for track in self._tracks:
             track.feed(frame, seconds)
         self.frames += frame.samples > 0
         self.end_seconds = max(track.end_seconds for track in self._tracks)
 
     def lose(self, end_seconds: float | None) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         for track in self._tracks:
             track.lose(end_seconds)
 
     def finish(self) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         for track in self._tracks:
             track.finish()
 

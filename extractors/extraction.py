@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from extractors.audio_track import BLOCK_SECONDS, AudioTrack, AudioTracks, Push
 from extractors.base import AudioExtractor, AudioStream, Extractor, TextExtractor, VisionExtractor, VisionStream
+from extractors.decode_pass import DecodeReport
 from extractors.decoding import CPU, check_device, choose_device
 from extractors.device_frames import DeviceFrames
 from extractors.errors import MediaError
 from extractors.frame_sampler import FrameSampler
 from extractors.image_post import find_still_images, look_at
-from extractors.media import DecodeReport, Media, MediaFile
+from extractors.media import Media, MediaFile
 from extractors.notes import reading_notes
 from extractors.overlap import OverlappedSound, heard_apart, watched_apart
 from extractors.sequence import FeatureSequence, first_step

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from extractors.decode_pass import DecodeReport, Feed
 from extractors.errors import MediaError
 from extractors.live_buffer import LiveBuffer
 from extractors.live_source import LiveSource
-from extractors.media import DecodeReport, Feed, MediaInfo, is_cover, pixel_aspect, stream_info
+from extractors.media import MediaInfo, is_cover, pixel_aspect, stream_info
 
 FrameKind = Literal["audio", "video"]
 

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator
 
 from extractors.audio_track import AudioTrack
+from extractors.decode_pass import DecodeReport
 from extractors.frame_sampler import FrameSampler
-from extractors.media import DecodeReport, MediaInfo
+from extractors.media import MediaInfo
 
 _BREAK_SECONDS = 0.5
 """A stream may end so much early before that is worth a word."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from extractors.media import Feed
+    from extractors.decode_pass import Feed
 
 ENCODERS = ("libx264", "libopenh264")
 """Encoders of H.264, the better first; PyAV's wheels carry one or both."""
@@ -288,11 +288,11 @@ class _Pictures:
         return self._seen is not None and self._seen >= self._end
 
     def wants(self, start_seconds: float, end_seconds: float) -> bool:
-        """See `extractors.media.FrameFeed`: every picture is written, and those before the first are watched."""
+        """See `extractors.decode_pass.FrameFeed`: every picture is written, and those before the first are watched."""
         return True
 
     def feed(self, frame: Any, seconds: float | None) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         if frame.is_corrupt:
             return
         if seconds is None or not math.isfinite(seconds):
@@ -312,10 +312,10 @@ class _Pictures:
             self._give()
 
     def lose(self, end_seconds: float | None) -> None:
-        """See `extractors.media.Feed`; the report counts them."""
+        """See `extractors.decode_pass.Feed`; the report counts them."""
 
     def finish(self) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         if self._track is not None:
             self._track.finish()
         while self._waiting:

@@ -64,11 +64,11 @@ class SoundWriter:
 
     @property
     def done(self) -> bool:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         return self.end_seconds >= self._end
 
     def feed(self, frame: Any, seconds: float | None) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         if not frame.samples or self.done:
             return
         if seconds is None or not math.isfinite(seconds) or seconds > self._latest_seconds:
@@ -84,10 +84,10 @@ class SoundWriter:
             self._tick(self.end_seconds)
 
     def lose(self, end_seconds: float | None) -> None:
-        """See `extractors.media.Feed`; the report counts them."""
+        """See `extractors.decode_pass.Feed`; the report counts them."""
 
     def finish(self) -> None:
-        """See `extractors.media.Feed`."""
+        """See `extractors.decode_pass.Feed`."""
         self._drain()
 
     def close(self) -> None:

@@ -234,25 +234,6 @@ def test_protocol_names_are_taken_as_file_names() -> None:
         MediaFile("concat:/etc/hostname|/etc/hostname")
 
 
-def test_no_more_than_a_few_frames_are_alive_at_once(media: Make, numbered: Callable) -> None:
-    """The sampled pictures are handed over one at a time and nothing keeps them."""
-    import weakref
-
-    path = media("long.mp4", frames=numbered(250))
-    alive: list[weakref.ref] = []
-    most = 0
-
-    def push(image: np.ndarray, indices: range) -> None:
-        nonlocal most
-        alive.append(weakref.ref(image))
-        most = max(most, sum(ref() is not None for ref in alive))
-
-    with MediaFile(path) as file:
-        file.decode(None, FrameSampler(10.0, 320, push))
-    assert len(alive) == 100
-    assert most <= 2
-
-
 def test_a_length_is_announced_or_measured(media: Make, make_tone: Callable, numbered: Callable) -> None:
     path = media("clip.mkv", frames=numbered(20), fps=10, samples=make_tone(1.5))
     with MediaFile(path) as file:

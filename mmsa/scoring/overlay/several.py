@@ -13,8 +13,8 @@ from extractors import VisionExtractor, VisionStream
 from mmsa.scoring.overlay.track import between
 
 if TYPE_CHECKING:
+    from extractors.decode_pass import Feed
     from extractors.facial.facemesh import FaceMesh
-    from extractors.media import Feed
 
 Points = NDArray[np.float64]
 

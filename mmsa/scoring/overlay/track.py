@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from extractors.decode_pass import Feed
     from extractors.facial.facemesh import FaceMesh
-    from extractors.media import Feed
 
 Points = NDArray[np.float64]
 
