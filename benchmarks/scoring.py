@@ -142,7 +142,7 @@ def stages(bundle: Path, media: Path, repeats: int) -> dict[str, tuple[float, fl
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     scorer, timeline = load_scorer(bundle), Timeline(WINDOW, HOP)
-    from mmsa.scoring.scorer import read_sidecar
+    from mmsa.sidecars import read_sidecar
 
     transcript = read_sidecar(media)
 

@@ -223,8 +223,9 @@ def size(count: int) -> str:
 
 def _extract_folder(folder: Path, output: Path | None, root: Path | None, config: TrainConfig, as_json: bool) -> None:
     from mmsa.features.choose import build_extractors
-    from mmsa.features.files import extract_files, has_sidecar, media_files
+    from mmsa.features.files import extract_files, media_files
     from mmsa.progress import track
+    from mmsa.sidecars import find_sidecar
 
     if root is not None:
         raise UsageError(f"{folder} is a folder of media: leave --root {root} out")
@@ -234,7 +235,7 @@ def _extract_folder(folder: Path, output: Path | None, root: Path | None, config
             f"official layout is given by name, with --root {folder}"
         )
     paths, words = media_files(folder), config.words.options
-    spoken = ("text",) if words.transcribe is not None or any(map(has_sidecar, paths)) else ()
+    spoken = ("text",) if words.transcribe is not None or any(map(find_sidecar, paths)) else ()
     built = build_extractors(config, config.modalities or ("audio", *spoken, "vision"))
     made = extract_files(
         paths,

@@ -19,12 +19,12 @@ import numpy as np
 
 from extractors.cores import usable_cores
 from extractors.sequence import FeatureSequence
-from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.errors import UsageError
 from mmsa.features.extraction import in_processes
 from mmsa.features.media import MediaIdentity, identify_media
 from mmsa.features.table import StoreDtype, check_dtype, encode, sync, sync_folder
 from mmsa.languages import mismatches
+from mmsa.sidecars import read_sidecar
 from mmsa.words import WordOptions, word_source
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 FORMAT = "mmsa.features/1"
 SUFFIX = ".safetensors"
-SIDECARS = TRANSCRIPT_SUFFIXES
 SOUND_SUFFIXES = (".aac", ".flac", ".m4a", ".mp3", ".oga", ".ogg", ".opus", ".wav", ".wma")
 VIDEO_SUFFIXES = (
     *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"),
@@ -95,11 +94,6 @@ def media_files(folder: Path) -> list[Path]:
         named = " ".join(sorted(known))
         raise UsageError(f"{folder} holds neither a corpus nor media files (those end in {named})")
     return found
-
-
-def has_sidecar(path: Path) -> bool:
-    """Whether a transcript lies beside a media file."""
-    return any(path.with_suffix(suffix).is_file() for suffix in SIDECARS)
 
 
 def extract_files(
@@ -177,9 +171,9 @@ def _task(
 ) -> _Task:
     output, error, transcript = place.with_name(place.name + SUFFIX), None, None
     try:
-        transcript = _sidecar(path)
-    except (ValueError, OSError) as reason:
-        error = f"the transcript beside it cannot be read: {reason}"
+        transcript = read_sidecar(path)
+    except UsageError as reason:
+        error = str(reason)
     said = _said(transcript) if transcript else None
     fingerprints = {key: extractor.spec.fingerprint for key, extractor in sorted(extractors.items())}
     decided = json.dumps([FORMAT, media.content, said, fingerprints, dtype, *([made_by] if made_by else [])])
@@ -192,13 +186,6 @@ def _said(transcript: Transcript) -> list[list[Any]]:
         [s.text, s.start_seconds, s.end_seconds, *([[w.start_seconds, w.end_seconds] for w in s.words])]
         for s in transcript.segments
     ]
-
-
-def _sidecar(path: Path) -> Transcript | None:
-    import extractors as ex
-
-    beside = next((p for suffix in SIDECARS if (p := path.with_suffix(suffix)).is_file()), None)
-    return None if beside is None else ex.read_transcript(beside)
 
 
 def _kept(task: _Task) -> FileFeatures | None:

@@ -5,8 +5,9 @@ many in processes into an append-only file.
 """
 
 from mmsa.scoring.results import SCHEMA, ModalityScore, Moment, Score, Summary, TaskScore, TaskSummary, WindowScore
-from mmsa.scoring.scorer import SIDECARS, Scorer, load_scorer
+from mmsa.scoring.scorer import Scorer, load_scorer
 from mmsa.scoring.timeline import Timeline
+from mmsa.sidecars import SIDECARS
 
 __all__ = [
     "SCHEMA",

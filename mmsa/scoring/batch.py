@@ -14,9 +14,10 @@ from mmsa.many import WorkerLostError, run_many
 from mmsa.scoring.inputs import Input
 from mmsa.scoring.remote import MAX_MEGABYTES, fetched, is_address
 from mmsa.scoring.results import Score
-from mmsa.scoring.scorer import SIDECARS, Progress, Scorer, load_scorer
+from mmsa.scoring.scorer import Progress, Scorer, load_scorer
 from mmsa.scoring.store import ResultFile, result_key
 from mmsa.scoring.timeline import Timeline
+from mmsa.sidecars import SIDECARS
 from mmsa.words import WordOptions
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ def read_lines(score: Score) -> list[Line]:
 
 
 def _beside(score: Score) -> list[Line]:
-    from mmsa.scoring.scorer import read_sidecar
+    from mmsa.sidecars import read_sidecar
 
     if is_address(score.path):
         return []

@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from extractors.transcript import TRANSCRIPT_SUFFIXES
 from mmsa.bundle import Bundle, load_bundle
 from mmsa.errors import UsageError, unknown
 from mmsa.languages import mismatches
@@ -18,6 +17,7 @@ from mmsa.scoring.results import Score, WindowScore
 from mmsa.scoring.smoothing import default_width, smooth
 from mmsa.scoring.summary import summarise
 from mmsa.scoring.timeline import Timeline
+from mmsa.sidecars import read_sidecar
 from mmsa.tracking import find_bundle
 from mmsa.words import KeptModel, WordOptions, WordSource, word_source
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 PRETRAINED = "pretrained"
 """Names published classifiers in the place of a run."""
-
-SIDECARS = TRANSCRIPT_SUFFIXES
 
 DEVICES = ("auto", "cpu", "cuda")
 """Where frames may be decoded and extractors compute."""
@@ -288,32 +286,6 @@ def model_digest(bundle: Bundle) -> str:
     for key, value in sorted(bundle.model.state_dict().items()):
         seen.update(key.encode() + value.detach().cpu().contiguous().numpy().tobytes())
     return seen.hexdigest()[:32]
-
-
-def read_sidecar(path: Path) -> Transcript:
-    """The transcript that lies beside a media file; an empty one where there is none.
-
-    Raises:
-        UsageError: it cannot be read.
-    """
-    import extractors as ex
-
-    beside = find_sidecar(path)
-    if beside is None:
-        return ex.Transcript()
-    try:
-        return ex.read_transcript(beside)
-    except (ValueError, OSError) as error:
-        raise UsageError(f"the transcript beside {path.name} cannot be read: {error}") from error
-
-
-def find_sidecar(path: Path) -> Path | None:
-    """The first of `SIDECARS` that lies beside a media file."""
-    for suffix in SIDECARS:
-        beside = path.with_suffix(suffix)
-        if beside.is_file() and beside != path:
-            return beside
-    return None
 
 
 def _nothing(path: Path | str, windows: Iterable[WindowScore]) -> UsageError:

@@ -23,7 +23,7 @@ def result_key(item: Input, digest: str, options: Mapping[str, Any]) -> str:
     They are the file's path, size and time of writing, those of its transcript, the segment, text and name that were
     given, the model and the options. A file that changes gets another key, and so another row.
     """
-    from mmsa.scoring.scorer import find_sidecar
+    from mmsa.sidecars import find_sidecar
 
     if is_address(item.path):
         stamps: list[Any] = stamp(item.path)

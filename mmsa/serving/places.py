@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmsa.errors import UsageError
 from mmsa.scoring.remote import is_address
-from mmsa.scoring.scorer import find_sidecar
 from mmsa.serving.settings import ServeSettings, how_to_raise
+from mmsa.sidecars import find_sidecar
 
 _MEGABYTE = 1e6
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mmsa.errors import UsageError
-from mmsa.features.files import FileFeatures, extract_files, has_sidecar, media_files, read_features
+from mmsa.features.files import FileFeatures, extract_files, media_files, read_features
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_bad_files_are_told_and_cost_no_other(
     assert broken.error is not None
     assert broken.error.startswith("not readable as media")  # who prints it says which file
     assert words.error is not None
-    assert words.error.startswith("the transcript beside it cannot be read")
+    assert words.error.startswith("the transcript beside b.")
     assert {path.name for path in (tmp_path / "out").rglob("*") if path.is_file()} == {"a.wav.safetensors"}
     assert broken.to_dict() == {"path": str(folder / "broken.mp4"), "error": broken.error}
 
@@ -169,7 +169,3 @@ def test_features_of_another_version_are_refused(
     with pytest.raises(UsageError, match="another version of mmsa: extract it again"):
         read_features(output)
     assert not run()[0].kept
-
-
-def test_a_sidecar_is_a_transcript_of_the_same_name(folder: Path) -> None:
-    assert [has_sidecar(path) for path in media_files(folder)] == [False, True]
