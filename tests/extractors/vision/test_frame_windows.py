@@ -200,7 +200,7 @@ def test_memory_does_not_grow(hop: int, batch_size: int) -> None:
             found, _ = stream.window((index - 39) / RATE, (index - 10) / RATE)
             assert len(found) > 0
             stream.forget((index - 10) / RATE - own.before_seconds)
-            kept = max(kept, len(stream._rows), len(stream._seen), len(stream._there))
+            kept = max(kept, len(stream._steps._rows), len(stream._steps._seen), len(stream._steps._there))
     assert most <= 6 + hop * batch_size
     assert kept < 40
 
