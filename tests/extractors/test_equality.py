@@ -79,6 +79,10 @@ CASES = {
     # Windows of frames lie on a grid that is counted from the media's beginning; the face in them is followed.
     "video": Case("vision.video_transformers", {"model": "video"}, ROUNDING, None, batches=(1, 3)),
     "face-video": Case("facial.video_transformers", {"model": "video"}, None, None, tracked=True, batches=(1, 3)),
+    # With all faces, each is found anew in every frame.
+    "face-video-all": Case(
+        "facial.video_transformers", {"model": "video", "faces": "all"}, ROUNDING, None, batches=(1, 3)
+    ),
     # Only what is said in a stretch is read.
     "characters": Case("text.characters", segment=None),
     "lexical": Case("text.lexical", segment=None),
