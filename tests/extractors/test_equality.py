@@ -372,7 +372,7 @@ def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lo
     from mmsa.corpora.clip import Clip
     from mmsa.features.extraction import extract_clip, in_processes
 
-    using = {case.name: build(case) for case in CASES.values()}
+    using = {key: build(case) for key, case in CASES.items()}
     clip = Clip("one", "train", {}, lossless(), TEXT, *GRID)
     found = in_processes(_extract_one, [(name, (name, clip)) for name in using], using, 2)
     for (name, extractor), (values, times) in zip(using.items(), found, strict=True):
