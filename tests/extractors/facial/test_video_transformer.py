@@ -266,6 +266,40 @@ class TestAll:
                 assert by_skin(found)[:, -1].tolist() == (1 - ranks if turned else ranks).tolist()
                 assert np.allclose(by_skin(found)[:, :-1], by_skin(expected)[:, :-1], atol=1e-3)
 
+    def test_who_was_hidden_when_a_segment_began_is_known_from_before(
+        self,
+        video_encoders: Callable,
+        view: Callable[..., np.ndarray],
+        media: Callable[..., Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Two alike, one behind the other from frame 16 on, where the one in front leaves after frame 21.
+
+        Of the window from frame 20 half shows one, half the other; who never saw the second takes it for the first.
+        """
+        near, far = view(scale=50.0, centre=(300.0, 240.0)), view(scale=50.0, centre=(330.0, 240.0))
+
+        class Staged(_Several):
+            def find_all(self, image: np.ndarray) -> list[np.ndarray]:
+                index = round(float(image.mean()) / 8)
+                return [near] * (index < 22) + [far] * (index < 16 or index >= 22)
+
+        monkeypatch.setattr("extractors.facial.facemesh.open_several_faces", lambda confidence: Staged([]))
+        clip = media("behind.mp4", frames=[np.full((480, 640, 3), 8 * i, np.uint8) for i in range(30)], fps=8)
+        extractor = make(video_encoders("videomae"), faces="all")
+        whole = extractors.extract(clip, {"vision": extractor}).sequences["vision"].between(2.7, 2.8)
+        assert whole.times.tolist() == [[2.5, 3.0]] * 2
+
+        def part() -> extractors.FeatureSequence:
+            return extractors.extract(clip, {"vision": extractor}, start_seconds=2.7, end_seconds=2.8).sequences[
+                "vision"
+            ]
+
+        assert np.array_equal(part().times, whole.times)
+        assert np.allclose(part().values, whole.values, atol=1e-5)
+        extractor.before_seconds -= 2.0
+        assert len(part()) == 1  # what this test would not tell if the two were not so alike
+
     def test_a_still_image_gives_a_step_for_each(self, video_encoders: Callable, stage: Any, tmp_path: Path) -> None:
         actors = [stage.actor(who, lambda t, x=x: x, lambda t: 0.0) for who, x in (("s15", 250.0), ("s16", 650.0))]
         Image.fromarray(stage.draw(actors, 0.1)[0]).save(tmp_path / "two.png")
