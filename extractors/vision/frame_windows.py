@@ -98,7 +98,7 @@ class WindowSteps:
 
     `FrameWindowStream` says which windows are steps, and how long these last; with several, each is there in the frames
     that show it, and where it is not, the last picture before it of the same one stands. Steps come window by window;
-    those of one window have equal times and are described together, in batches that are full whoever is in them.
+    those of one window have equal times. They are described in batches that are filled whoever is in them.
 
     In memory are the pictures of one window and of one batch of windows. Somebody who is gone is forgotten as soon as
     no window can show them any more, so that it does not matter how many come and go.
