@@ -139,6 +139,13 @@ class VisionStream(RollingStream, ABC):
                 video shows a frame for longer than a sampling period.
         """
 
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        """Of what `finish` gives, only the steps whose middle lies in `[start_seconds, end_seconds)` will be kept.
+
+        Called before anything is pushed, where the clip is a part of its media: frames around it are pushed as well, by
+        `before_seconds` and `after_seconds`. A stream may leave out the steps of these.
+        """
+
     def listen(self, samples: NDArray[np.float32], first_sample: int) -> None:
         """Take the next sound of the same clip; only where the extractor listens.
 

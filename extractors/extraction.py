@@ -152,6 +152,10 @@ class ClipPass:
         """Read the clip."""
         try:
             self._prepare()
+            if self._is_part:
+                for stream in self._streams.values():
+                    if isinstance(stream, VisionStream):
+                        stream.expect_segment(self._start, self._end)
             end = self._decode()
             sequences = {name: self._finish(name, transcript, end) for name in self._extractors}
         finally:
@@ -167,6 +171,11 @@ class ClipPass:
                 stream.close()
             elif isinstance(stream, OverlappedSound):
                 stream.end()
+
+    @property
+    def _is_part(self) -> bool:
+        """Whether the clip is a segment of its file."""
+        return self._start > 0.0 or math.isfinite(self._end)
 
     def _after_push(self, clock: Clock, seconds: float) -> None:
         """For subclasses: a stream has been given all sound, or every picture, before `seconds`."""
@@ -323,7 +332,7 @@ class ClipPass:
         if stream is None:
             return extractor.empty()
         found = sequence = stream.finish()
-        if self._start > 0.0 or math.isfinite(self._end):
+        if self._is_part:
             sequence = found.between(self._start, self._end)
         if not len(sequence):
             around = f"nothing found from {self._start:g} s to {self._end:g} s, but before or after"

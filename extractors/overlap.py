@@ -102,6 +102,10 @@ class OverlappedStream(_Overlapped, VisionStream):
         super().__init__(stream)
         self._stream = stream
 
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        """See `VisionStream.expect_segment`."""
+        self._stream.expect_segment(start_seconds, end_seconds)
+
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         """See `VisionStream.push`."""
         self._pass_on(partial(self._stream.push, image, indices))

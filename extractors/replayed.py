@@ -147,6 +147,7 @@ class _PictureStream(VisionStream):
     ) -> tuple[FeatureSequence, str]:
         stream = self._extractor.stream()
         try:
+            stream.expect_segment(*span)
             for samples, first_sample in self._sound:
                 stream.listen(samples, first_sample)
             if self._extractor.listens_at_hz is not None:

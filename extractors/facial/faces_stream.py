@@ -44,13 +44,28 @@ class _Step:
     left: float
 
 
+def track_ranks(steps: Iterable[tuple[int, float, int]]) -> dict[int, int]:
+    """A track's rank by its first step, from 0.
+
+    Those who come first have the smaller ranks, of those who come together the one further left.
+
+    Args:
+        steps: for each when it is, how far to the left, and whose.
+
+    Example:
+        >>> track_ranks([(0, 500.0, 7), (1, 500.0, 7), (1, 300.0, 2), (1, 100.0, 5)])
+        {7: 0, 5: 1, 2: 2}
+    """
+    met = dict.fromkeys(track for _, _, track in sorted(steps))
+    return {track: rank for rank, track in enumerate(met)}
+
+
 class FacesStream(VisionStream):
     """Follows all faces of a clip and gives the steps of those that count, see `FaceChoice`.
 
     With `speaking`, at most one step per instant. Without, one step per face and instant, ordered by time, then by
-    track. The feature `TRACK`, which comes last, is a track's rank by its first step in the sequence, from 0: those who
-    come first have the smaller ranks, of those who come together the one further left. So the ranks are those of the
-    sequence, a clip's or a window's, and say nothing beyond it.
+    track. The feature `TRACK`, which comes last, is a track's rank in the sequence (`track_ranks`): so the ranks are
+    those of a clip or a window, and say nothing beyond it.
 
     Args:
         extractor: whose stream this is.
@@ -139,8 +154,7 @@ class FacesStream(VisionStream):
         mine = [(step, row) for step, row in zip(self._steps, self._rows, strict=True) if first <= step.index < after]
         if not mine:
             return self._extractor.empty()
-        met = sorted((step.index, step.left, step.track) for step, _ in mine)
-        ranks = {track: rank for rank, track in enumerate(dict.fromkeys(track for _, _, track in met))}
+        ranks = track_ranks((step.index, step.left, step.track) for step, _ in mine)
         mine.sort(key=lambda one: (one[0].index, ranks[one[0].track]))
         start = np.array([step.index for step, _ in mine], np.float64)
         times = np.stack([start, start + 1.0], axis=1) * (self._every / self._rate)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from extractors.base import VisionExtractor, VisionStream, check_range
 from extractors.facial.face_choice import FaceChoice, Instant
+from extractors.facial.face_tracks import GAP_SECONDS
 from extractors.facial.face_view import FaceView
+from extractors.facial.face_windows import FaceWindowStream
 from extractors.facial.landmarks import LandmarkSource
 from extractors.sequence import FeatureSequence, first_step
 from extractors.vision.frame_windows import FrameWindowStream
 from extractors.vision.video_encoder import VideoEncoder
 
-_ONE_FACE = ("first", "largest", "speaking")
-
 
 class TransformerFaceVideo(VisionExtractor):
-    """One step per window of aligned crops of one face: VideoMAE, TimeSformer, ViViT or V-JEPA 2.
+    """One step per window of aligned crops of a face: VideoMAE, TimeSformer, ViViT or V-JEPA 2.
 
     Landmarks, tracking and crops are those of `facial.transformers`; windows, preparation and pooling those of
     `vision.video_transformers`. A window gives a step if at least half of its frames show the face; where one does not,
     the last crop before it in the window stands in (at its beginning, the first crop there is). The step lasts as long
-    as the window, also over frames without a face.
+    as the window, also over frames without a face. With `faces="all"`, all this holds for each face on its own
+    (`FaceWindowStream`): a window gives a step for everyone who is in half of its frames.
 
     Args:
         model: see `vision.video_transformers`.
@@ -38,8 +40,8 @@ class TransformerFaceVideo(VisionExtractor):
         margin: how much is shown above hairline and below chin, as a share of the distance between the two.
         frames_per_second: how many frames per second of media are looked at.
         max_side_pixels: frames are scaled down to fit before the face is looked for and cut out.
-        faces: which of several: `"first"`, `"largest"` or `"speaking"`, see `FaceMesh`. With the last, a window
-            shows in each of its frames whoever speaks then.
+        faces: which of several: `"first"`, `"largest"`, `"speaking"` or `"all"`, see `FaceMesh`. With `"speaking"`, a
+            window shows in each of its frames whoever speaks then; with `"all"`, the same face in all of them.
         min_detection_confidence: below this a detection is no face.
         min_tracking_confidence: see `FaceMesh`.
         landmarker_path: a `face_landmarker.task` file, see `FaceMesh`.
@@ -80,8 +82,6 @@ class TransformerFaceVideo(VisionExtractor):
         device: str = "auto",
     ) -> None:
         check_range("batch_size", batch_size, 1, 4096)
-        if faces not in _ONE_FACE:
-            raise ValueError(f"faces must be one of {_ONE_FACE}, not {faces!r}: a window shows one face")
         self._view = FaceView(
             crop_pixels=crop_pixels,
             margin=margin,
@@ -104,6 +104,8 @@ class TransformerFaceVideo(VisionExtractor):
         )
         self._batch_size = int(batch_size)
         self._view.equip(self, self._encoder.names)
+        if faces == "all":  # who is who at a window's beginning follows from what was seen before
+            self.before_seconds += GAP_SECONDS
         self._reach = self._encoder.windows.context_seconds(self._view.mesh.steps_per_second)
         self.before_seconds, self.after_seconds = self.before_seconds + self._reach, self.after_seconds + self._reach
         self.spec = self._view.spec(self.REGISTRY_NAME, self.DEFINITION, self._encoder.parameters, self._encoder.hints)
@@ -120,6 +122,9 @@ class TransformerFaceVideo(VisionExtractor):
         """
         self.load()
         encoder, mesh = self._encoder, self._view.mesh
+        if mesh.faces == "all":
+            choice = mesh.choose_faces(self._prepared)
+            return FaceWindowStream(self, choice, encoder.windows, encoder.encode, self._batch_size)
         inner = FrameWindowStream(
             self,
             encoder.windows,
@@ -132,6 +137,9 @@ class TransformerFaceVideo(VisionExtractor):
         if mesh.faces == "speaking":
             return _SpeakerWindows(mesh.choose_faces(self._view.crop), inner, mesh.steps_per_second, self._reach)
         return _CropWindows(self._view, mesh.open_source(), inner)
+
+    def _prepared(self, image: NDArray[np.uint8], points: NDArray[np.float64]) -> Any:
+        return self._encoder.prepare(self._view.crop(image, points))
 
 
 class _FaceWindows(VisionStream):

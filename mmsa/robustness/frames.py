@@ -82,6 +82,10 @@ class _WorseStream(VisionStream):
         self._extractor, self._inner = extractor, inner
         self._seen = self._kept = 0
 
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        """See `VisionStream.expect_segment`."""
+        self._inner.expect_segment(start_seconds, end_seconds)
+
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         """See `VisionStream.push`."""
         own = self._extractor

@@ -79,6 +79,10 @@ CASES = {
     # Windows of frames lie on a grid that is counted from the media's beginning; the face in them is followed.
     "video": Case("vision.video_transformers", {"model": "video"}, ROUNDING, None, batches=(1, 3)),
     "face-video": Case("facial.video_transformers", {"model": "video"}, None, None, tracked=True, batches=(1, 3)),
+    # With all faces, each is found anew in every frame.
+    "face-video-all": Case(
+        "facial.video_transformers", {"model": "video", "faces": "all"}, ROUNDING, None, batches=(1, 3)
+    ),
     # Only what is said in a stretch is read.
     "characters": Case("text.characters", segment=None),
     "lexical": Case("text.lexical", segment=None),
@@ -368,7 +372,7 @@ def test_two_processes_compute_what_one_does(build: Callable[..., Extractor], lo
     from mmsa.corpora.clip import Clip
     from mmsa.features.extraction import extract_clip, in_processes
 
-    using = {case.name: build(case) for case in CASES.values()}
+    using = {key: build(case) for key, case in CASES.items()}
     clip = Clip("one", "train", {}, lossless(), TEXT, *GRID)
     found = in_processes(_extract_one, [(name, (name, clip)) for name in using], using, 2)
     for (name, extractor), (values, times) in zip(using.items(), found, strict=True):

@@ -26,6 +26,7 @@ class Brightness(VisionExtractor):
         self.names = ("grey",)
         self.spec = ExtractorSpec("tests:Brightness", "numpy", "1", {})
         self.closed = 0
+        self.segments: list[tuple[float, float]] = []
 
     def stream(self) -> VisionStream:
         return BrightnessStream(self)
@@ -34,6 +35,10 @@ class Brightness(VisionExtractor):
 class BrightnessStream(VisionStream):
     def __init__(self, extractor: Brightness) -> None:
         self._extractor, self._rows, self._at = extractor, [], []
+
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        assert not self._at  # before any frame
+        self._extractor.segments.append((start_seconds, end_seconds))
 
     def push(self, image: np.ndarray, indices: Sequence[int]) -> None:
         self._rows += [[image.mean()]] * len(indices)
@@ -95,6 +100,16 @@ def test_the_same_clip_gives_the_same_numbers(face_video: Path, trio: dict) -> N
     for name in trio:
         assert np.array_equal(first.sequences[name].values, second.sequences[name].values)
         assert np.array_equal(first.sequences[name].times, second.sequences[name].times)
+
+
+def test_a_stream_is_told_which_segment_counts(media: Make, numbered: Callable) -> None:
+    path, own = media("a.mp4", frames=numbered(50)), Brightness()
+    extractors.extract(path, {"vision": own})
+    assert own.segments == []
+    extractors.extract(path, {"vision": own}, end_seconds=1.0)
+    extractors.extract(path, {"vision": own}, start_seconds=0.5)
+    extractors.extract(path, {"vision": own}, start_seconds=0.5, end_seconds=1.5)
+    assert own.segments == [(0.0, 1.0), (0.5, np.inf), (0.5, 1.5)]
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.37), (1.0, 3.0), (2.51, 4.03), (3.33, None)])

@@ -21,6 +21,7 @@ class Counter(VisionStream):
         self.threads: set[int] = set()
         self.gate = threading.Event()
         self.bad, self.closed = bad, 0
+        self.segment: tuple[float, float] | None = None
 
     def push(self, image: np.ndarray, indices: Sequence[int]) -> None:
         self.gate.wait()
@@ -35,6 +36,9 @@ class Counter(VisionStream):
 
     def expect_windows(self) -> None:
         self.seen.append(-1)
+
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        self.segment = (start_seconds, end_seconds)
 
     def missing_reason(self) -> str:
         return "because"
@@ -107,6 +111,15 @@ def test_that_windows_will_come_is_passed_on_before_any_frame() -> None:
     push_many(stream, 2)
     stream.finish()
     assert inner.seen == [-1, 0, 1]
+
+
+def test_which_segment_counts_is_passed_on() -> None:
+    inner = Counter()
+    inner.gate.set()
+    stream = OverlappedStream(inner)
+    stream.expect_segment(1.0, 2.5)
+    stream.close()
+    assert inner.segment == (1.0, 2.5)
 
 
 class Ears(Counter):

@@ -15,7 +15,7 @@ from extractors.facial.facemesh import WHICH
 from mmsa.config import make_config
 from mmsa.errors import UsageError
 from mmsa.faces import KEY, check_faces
-from tests.extractors.conftest import write_media
+from tests.extractors.conftest import _save_video_encoder, write_media
 from tests.extractors.facial.conftest import Stage
 
 Mmsa = Callable[..., tuple[int, str, str]]
@@ -27,7 +27,7 @@ class TestChecking:
     def test_every_choice_is_taken_by_every_extractor_of_faces(self) -> None:
         for faces in WHICH:
             check_faces(faces, make_config(None, {KEY: faces}))
-            for name in ("facial.transformers", "facial.classifier"):
+            for name in ("facial.transformers", "facial.classifier", "facial.video_transformers"):
                 check_faces(faces, make_config(None, {KEY: faces, "extractors.vision.name": name}))
 
     @pytest.mark.parametrize(
@@ -123,4 +123,39 @@ def test_everybody_from_extraction_to_a_score(run_mmsa: Mmsa, workspace: Path, c
     assert code == 0, err
     window = json.loads(out.splitlines()[0])["windows"][0]
     assert window["modalities"]["vision"]["steps"] == 2 * 12
+    assert sum(window["scores"]["side"]["probabilities"].values()) == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_windows_of_everybody_from_extraction_to_a_score(run_mmsa: Mmsa, workspace: Path, conversations: Path) -> None:
+    """`facial.video_transformers`: of 1.2 s 10 frames are sampled, and windows of 4 begin with every second one.
+
+    So there are four, and one more which the end of the clip cuts in half: five, with two faces in each.
+    """
+    folder = _save_video_encoder("videomae", workspace / "videomae")
+    vision = {
+        "extractors.vision.name": "facial.video_transformers",
+        "extractors.vision.parameters.model": str(folder),
+        "extractors.vision.parameters.crop_pixels": 64,
+    }
+    own = [word for key, value in vision.items() for word in ("--set", f"{key}={value}")]
+    (workspace / "folder").mkdir()
+    clip = conversation(workspace / "folder" / "new.mp4", 20)
+    asked = ["--modalities", "vision", "--faces", "all", *own, "--output", "found", "--json"]
+    code, out, err = run_mmsa("extract", "folder", *asked)
+    assert code == 0, err
+    assert json.loads(out.splitlines()[0])["steps"] == {"vision": 2 * 5}
+
+    head = {"epochs": 2, "jobs": 1, "head.hidden_dim": 8, "modality_dropout": 0.0}
+    words = [word for key, value in head.items() for word in ("--set", f"{key}={value}")]
+    corpus = ["--corpus", str(conversations), "--modalities", "audio,vision", "--fusion", "mult"]
+    code, out, err = run_mmsa("train", *corpus, "--faces", "all", *own, *words, "--json")
+    assert code == 0, err
+    listed = run_mmsa("extract", "--list", "--json")[1]
+    (row,) = [row for row in map(json.loads, listed.splitlines()) if "video_transformers" in str(row)]
+    assert row["steps"] == 12 * 2 * 5
+    code, out, err = run_mmsa("score", "latest", str(clip), "--json")
+    assert code == 0, err
+    window = json.loads(out.splitlines()[0])["windows"][0]
+    assert window["modalities"]["vision"]["steps"] == 2 * 5
     assert sum(window["scores"]["side"]["probabilities"].values()) == pytest.approx(1.0, abs=1e-3)

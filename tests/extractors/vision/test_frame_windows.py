@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from extractors.base import VisionExtractor, VisionStream
 from extractors.sequence import FeatureSequence
 from extractors.spec import ExtractorSpec
-from extractors.vision.frame_windows import FrameWindows, FrameWindowStream
+from extractors.vision.frame_windows import FrameWindows, FrameWindowStream, WindowSteps
+from extractors.vision.frame_windows import Shown as Subject
 
 RATE = 4.0
 
@@ -200,7 +201,7 @@ def test_memory_does_not_grow(hop: int, batch_size: int) -> None:
             found, _ = stream.window((index - 39) / RATE, (index - 10) / RATE)
             assert len(found) > 0
             stream.forget((index - 10) / RATE - own.before_seconds)
-            kept = max(kept, len(stream._rows), len(stream._seen), len(stream._there))
+            kept = max(kept, len(stream._steps._rows), len(stream._steps._seen), len(stream._steps._there))
     assert most <= 6 + hop * batch_size
     assert kept < 40
 
@@ -213,3 +214,74 @@ def test_a_late_beginning_costs_nothing() -> None:
     found = stream.finish()
     assert [span[0] * RATE - 10**9 for span in found.times.tolist()] == [0, 0, 0, 1, 2, 3]
     assert isinstance(found, FeatureSequence)
+
+
+crowds = st.dictionaries(st.integers(0, 40), st.dictionaries(st.integers(0, 4), st.integers(0, 99)), min_size=1)
+"""Of each sampled frame, what it shows of whom."""
+
+
+def walk_in(steps: WindowSteps, crowd: dict[int, dict[int, int]]) -> None:
+    for index in sorted(crowd):
+        steps.add([index], [Subject(who, 7.0 * who + index, value) for who, value in crowd[index].items()])
+
+
+class TestSeveral:
+    """`WindowSteps`: each subject has the windows that it would have if it were the only one."""
+
+    @settings(max_examples=200)
+    @given(shapes, crowds)
+    def test_each_has_the_steps_it_has_alone(
+        self, shape: tuple[int, int, int], crowd: dict[int, dict[int, int]]
+    ) -> None:
+        frames, hop, batch_size = shape
+        own = Values(frames, hop)
+        steps = WindowSteps(own.windows, own.describe, batch_size, RATE, "face")
+        walk_in(steps, crowd)
+        rows, found = steps.all()
+        alone = {who: {index: shown.get(who) for index, shown in crowd.items()} for who in range(5)}
+        expected = [
+            (span, who, row) for who in alone for row, span in zip(*naive(alone[who], frames, hop), strict=True)
+        ]
+        spans = [[at / RATE for at in step.span] for step in found]
+        mine = [(span, step.who, row.tolist()) for span, step, row in zip(spans, found, rows, strict=True)]
+        assert sorted(mine) == sorted(expected)
+        assert [step.number for step in found] == sorted(step.number for step in found)
+        for step in found:
+            first = next(index for index in sorted(crowd) if index >= step.number * hop and step.who in crowd[index])
+            assert step.left == 7.0 * step.who + first
+        assert all(size == batch_size for size in own.calls[:-1])  # whoever is in it, a batch is filled
+        assert all(size <= batch_size for size in own.calls)
+
+    @given(shapes, crowds, st.integers(0, 400).map(lambda n: n / 40), st.integers(1, 200).map(lambda n: n / 40))
+    def test_what_is_not_asked_for_is_not_described(
+        self, shape: tuple[int, int, int], crowd: dict[int, dict[int, int]], start: float, lasts: float
+    ) -> None:
+        frames, hop, batch_size = shape
+        own, found = Values(frames, hop), []
+        for only in (False, True):
+            steps = WindowSteps(own.windows, own.describe, batch_size, RATE, "face")
+            if only:
+                steps.only(start, start + lasts)
+            own.calls.clear()
+            walk_in(steps, crowd)
+            found.append([(step, row.tolist()) for row, step in zip(*steps.all(), strict=True)])
+        whole, part = found
+        assert part == [one for one in whole if start <= (one[0].span[0] + one[0].span[1]) / 2 / RATE < start + lasts]
+        assert sum(own.calls) == len(part)
+
+    def test_of_those_who_come_and_go_nothing_stays(self) -> None:
+        """Four new ones in every frame, in windows of 6: nobody has a step, and nobody is remembered for longer."""
+        alive: weakref.WeakSet[_Picture] = weakref.WeakSet()
+        steps = WindowSteps(FrameWindows(6, 3), Values(6, 3).describe, 2, RATE, "face", "the same face")
+        most = 0
+        for index in range(500):
+            pictures = [_Picture() for _ in range(4)]
+            alive.update(pictures)
+            steps.add([index], [Subject(4 * index + k, 0.0, picture) for k, picture in enumerate(pictures)])
+            most = max(most, len(steps._subjects), len(alive))
+        assert most <= 4 * (6 + 1)
+        assert steps.all() == ([], [])
+        assert steps.reason() == (
+            "of 500 sampled frames 500 have a face, but no window of 6 frames with the same face in half of them has "
+            "its middle here; one begins every 3 frames (0.75 s)"
+        )

@@ -19,6 +19,10 @@ class Recorder(VisionStream):
     def __init__(self) -> None:
         self.seen: list[tuple[NDArray[np.uint8], list[int]]] = []
         self.closed = 0
+        self.segment: tuple[float, float] | None = None
+
+    def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
+        self.segment = (start_seconds, end_seconds)
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         self.seen.append((image.copy(), list(indices)))
@@ -100,6 +104,12 @@ def test_a_frame_shown_at_several_instants_loses_some_of_them(small: Any) -> Non
     stream.push(pictures(1)[0], range(100))
     ((_, indices),) = inner.seen
     assert 20 < len(indices) < 80
+
+
+def test_which_segment_counts_is_passed_on(small: Any) -> None:
+    inner = Recorder()
+    frames._WorseStream(WorseFrames.around(small.Brightness(), drop=0.5), inner).expect_segment(1.0, 2.5)
+    assert inner.segment == (1.0, 2.5)
 
 
 @pytest.mark.parametrize("sigma", [1.0, 2.0, 4.0])
