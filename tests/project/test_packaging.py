@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +40,33 @@ def test_readme_opens_with_two_commands() -> None:
 def test_ci_runs_the_readmes_second_command() -> None:
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert script.split(MARKER)[1].split("# end of")[0].strip() == commands_of_readme()[1]
+
+
+@pytest.mark.parametrize("failing", ["venv", "pip", "tests", "make", None])
+def test_ci_fails_with_any_of_its_steps(tmp_path: Path, failing: str | None) -> None:
+    """The real script among commands that do nothing, or fail."""
+
+    def write(name: str, lines: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{lines}\n")
+        path.chmod(0o755)
+
+    def step(name: str) -> str:
+        return f"echo {name} >> {tmp_path}/log; exit {int(name == failing)}"
+
+    write("bin/ldconfig", "echo libGL.so.1")  # nothing of the system is missing
+    write("bin/make", step("make"))
+    write("made/pip", step("pip"))
+    write("made/python", step("tests"))
+    write("bin/python3", f"mkdir -p .venv/bin; cp {tmp_path}/made/* .venv/bin; {step('venv')}")
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = subprocess.run([tmp_path / ".ci" / "run"], env={**os.environ, "PATH": path}, check=False)
+    steps = ["venv", "pip", "tests", "make"]
+    assert done.returncode == (0 if failing is None else 1)
+    assert (tmp_path / "log").read_text().split() == steps[: steps.index(failing) + 1 if failing else None]
 
 
 def test_constraints_satisfy_the_requirements() -> None:
