@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from extractors.base import VisionExtractor, VisionStream
+from extractors.base import VisionExtractor
 from extractors.facial.face_choice import FaceChoice
 from extractors.facial.faces_stream import track_ranks
 from extractors.sequence import FeatureSequence
-from extractors.vision.frame_windows import Describe, FrameWindows, Shown, WindowStep, WindowSteps
+from extractors.vision.frame_windows import Describe, FrameWindows, Shown, WindowStep, WindowSteps, WindowStream
 
 
-class FaceWindowStream(VisionStream):
+class FaceWindowStream(WindowStream):
     """Follows all faces of a clip and gives a step per window for each that is in at least half of its frames.
 
     `WindowSteps` has what stands in a window where a face is not seen; never another face. Steps of one window have
@@ -40,9 +40,10 @@ class FaceWindowStream(VisionStream):
         describe: Describe,
         batch_size: int,
     ) -> None:
-        self._extractor, self._choice = extractor, choice
-        self._rate = choice.frames_per_second / choice.every
-        self._steps = WindowSteps(windows, describe, batch_size, self._rate, "face", each="the same face")
+        rate = choice.frames_per_second / choice.every
+        steps = WindowSteps(windows, describe, batch_size, rate, "face", each="the same face")
+        super().__init__(extractor, steps, rate)
+        self._choice = choice
 
     def expect_segment(self, start_seconds: float, end_seconds: float) -> None:
         """See `VisionStream.expect_segment`."""
@@ -56,30 +57,15 @@ class FaceWindowStream(VisionStream):
     def finish(self) -> FeatureSequence:
         """See `VisionStream.finish`."""
         self.close()
-        return self._sequence(*self._steps.all())
-
-    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
-        """See `RollingStream.window`."""
-        found = self._sequence(*self._steps.between(start_seconds, end_seconds))
-        return found, "" if len(found) else self._steps.reason(start_seconds, end_seconds)
-
-    def forget(self, before_seconds: float) -> None:
-        """See `RollingStream.forget`."""
-        self._steps.forget(before_seconds)
-
-    def missing_reason(self) -> str:
-        """No frame, no face, or nobody in half of a window."""
-        return self._steps.reason()
+        return super().finish()
 
     def close(self) -> None:
         """Free the tools."""
         self._choice.close()
 
-    def _sequence(self, rows: Sequence[NDArray[np.float32]], steps: Sequence[WindowStep]) -> FeatureSequence:
-        if not rows:
-            return self._extractor.empty()
+    def _arranged(
+        self, rows: Sequence[NDArray[np.float32]], steps: Sequence[WindowStep]
+    ) -> tuple[Sequence[NDArray[np.float32]], Sequence[WindowStep]]:
         ranks = track_ranks((step.number, step.left, step.who) for step in steps)
         order = sorted(range(len(steps)), key=lambda i: (steps[i].number, ranks[steps[i].who]))
-        values = np.stack([np.append(rows[i], np.float32(ranks[steps[i].who])) for i in order])
-        times = np.array([steps[i].span for i in order], np.float64) / self._rate
-        return FeatureSequence(values, times, self._extractor.names)
+        return [np.append(rows[i], np.float32(ranks[steps[i].who])) for i in order], [steps[i] for i in order]

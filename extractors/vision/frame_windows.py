@@ -245,7 +245,50 @@ class WindowSteps:
             yield from self._describe([window.pictures for window in windows[start : start + self._batch_size]])
 
 
-class FrameWindowStream(VisionStream):
+class WindowStream(VisionStream):
+    """Gives the steps of windows; subclasses say what enters these.
+
+    Args:
+        extractor: whose stream this is.
+        steps: what the windows show.
+        frames_per_second: of the frames that enter windows.
+    """
+
+    def __init__(self, extractor: VisionExtractor, steps: WindowSteps, frames_per_second: float) -> None:
+        self._extractor, self._steps, self._rate = extractor, steps, frames_per_second
+
+    def finish(self) -> FeatureSequence:
+        """See `VisionStream.finish`."""
+        return self._sequence(*self._steps.all())
+
+    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
+        """See `RollingStream.window`; windows that lack their last frames count, as those will never come."""
+        found = self._sequence(*self._steps.between(start_seconds, end_seconds))
+        return found, "" if len(found) else self._steps.reason(start_seconds, end_seconds)
+
+    def forget(self, before_seconds: float) -> None:
+        """See `RollingStream.forget`."""
+        self._steps.forget(before_seconds)
+
+    def missing_reason(self) -> str:
+        """See `VisionStream.missing_reason`."""
+        return self._steps.reason()
+
+    def _sequence(self, rows: Sequence[NDArray[np.float32]], steps: Sequence[WindowStep]) -> FeatureSequence:
+        if not rows:
+            return self._extractor.empty()
+        rows, steps = self._arranged(rows, steps)
+        times = np.array([step.span for step in steps], np.float64) / self._rate
+        return FeatureSequence(np.stack(rows), times, self._extractor.names)
+
+    def _arranged(
+        self, rows: Sequence[NDArray[np.float32]], steps: Sequence[WindowStep]
+    ) -> tuple[Sequence[NDArray[np.float32]], Sequence[WindowStep]]:
+        """For subclasses: another order, or more features."""
+        return rows, steps
+
+
+class FrameWindowStream(WindowStream):
     """One step per window of which at least half of the frames are there; it lasts from the first of these to the last.
 
     A frame is there if it was pushed. One that was passed over (`skip`: no face in it) is not, though the media shows
@@ -282,8 +325,8 @@ class FrameWindowStream(VisionStream):
         frames_per_second: float | None = None,
     ) -> None:
         rate = frames_per_second or extractor.frames_per_second
-        self._extractor, self._prepare, self._rate = extractor, prepare, rate
-        self._steps = WindowSteps(windows, describe, batch_size, rate, absent)
+        super().__init__(extractor, WindowSteps(windows, describe, batch_size, rate, absent), rate)
+        self._prepare = prepare
 
     def push(self, image: NDArray[np.uint8], indices: Sequence[int]) -> None:
         """See `VisionStream.push`."""
@@ -292,29 +335,6 @@ class FrameWindowStream(VisionStream):
     def skip(self, indices: Sequence[int]) -> None:
         """Take note of a frame that is not to enter windows; see `VisionStream.push` for the indices."""
         self._steps.add(indices)
-
-    def finish(self) -> FeatureSequence:
-        """See `VisionStream.finish`."""
-        return self._sequence(*self._steps.all())
-
-    def window(self, start_seconds: float, end_seconds: float) -> tuple[FeatureSequence, str]:
-        """See `RollingStream.window`; windows that lack their last frames count, as those will never come."""
-        found = self._sequence(*self._steps.between(start_seconds, end_seconds))
-        return found, "" if len(found) else self._steps.reason(start_seconds, end_seconds)
-
-    def forget(self, before_seconds: float) -> None:
-        """See `RollingStream.forget`."""
-        self._steps.forget(before_seconds)
-
-    def missing_reason(self) -> str:
-        """See `VisionStream.missing_reason`."""
-        return self._steps.reason()
-
-    def _sequence(self, rows: Sequence[NDArray[np.float32]], steps: Sequence[WindowStep]) -> FeatureSequence:
-        if not rows:
-            return self._extractor.empty()
-        times = np.array([step.span for step in steps], np.float64) / self._rate
-        return FeatureSequence(np.stack(rows), times, self._extractor.names)
 
 
 def _between(indices: Sequence[int], first: int, after: int) -> int:
